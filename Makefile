@@ -1,0 +1,26 @@
+# Both targets work in a fresh clone on a machine with Python 3.11+, pip, git and a C compiler.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test lint bench clean
+
+demo: $(STAMP)
+	$(BIN)/olmeval demo
+
+test: $(STAMP)
+	PYTHON="$(PYTHON)" BIN="$(BIN)" bash scripts/test.sh
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(STAMP)
+	for b in benchmarks/scoring.py benchmarks/trainer.py; do $(BIN)/python $$b || exit 1; done
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/setup.sh
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo runs

@@ -1,0 +1,1 @@
+"""Model-ladder laws and predictions."""
