@@ -1,0 +1,1 @@
+"""Scorers: tokenization, the planner, and the engines that run a plan."""
