@@ -1,0 +1,81 @@
+"""What a scorer is: the protocol every backend fulfils, and what it says about its model."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmeval.backends.planner import Plan, Step
+from olmeval.backends.tokenization import Tokenizer
+from olmeval.requests import Sampling
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as runs and tables name it.
+
+    ``fingerprint`` identifies the weights and configuration by content; ``params`` counts weights
+    with the output head and without the input embedding; ``metadata`` is what the trainer wrote
+    beside the weights (step, tokens, flops, seed, mix …), empty for other checkpoints;
+    ``settings`` are the engine's settings that can change a score.
+    """
+
+    name: str
+    path: str
+    fingerprint: str
+    params: int
+    params_total: int
+    max_length: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoredRange:
+    """Distinct sequences ``lo:hi`` of a plan, done.
+
+    ``logprobs`` and ``greedy`` hold one entry per scored token, ``plan.slots[lo]:plan.slots[hi]``:
+    its natural-log probability (float32) and whether it was the arg max.
+    """
+
+    lo: int
+    hi: int
+    logprobs: NDArray[np.float32]
+    greedy: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A generation request as a backend takes it; ``seed`` comes from the request's key."""
+
+    ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One sample: its text (cut at the stop), tokens, log-probability and why it ended."""
+
+    text: str
+    n_tokens: int
+    logprob: float
+    finish: str  # "stop" or "length"
+
+
+class Backend(Protocol):
+    """A model that scores plans and continues prompts."""
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+    max_row_tokens: int
+
+    def score(self, plan: Plan, steps: Iterable[Step]) -> Iterator[ScoredRange]:
+        """Runs ``steps`` (a sub-sequence of the plan's, as :meth:`Plan.pending` gives it)."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, tuple[Generated, ...]]]:
+        """Yields (index, its ``n`` samples) as prompts finish, in any order."""
+        ...

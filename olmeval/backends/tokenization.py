@@ -1,0 +1,172 @@
+"""One tokenization of context and continuation for every backend.
+
+The rule is that of OLMES and lm-evaluation-harness (``_encode_pair``): trailing white space of the
+context moves to the continuation; both are encoded jointly; the continuation's ids are what follows
+the length of the context's own encoding. What that rule does silently elsewhere is counted here:
+seams (the joint encoding does not begin with the context's), truncation from the left, requests
+without the BOS that the tokenizer would add.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmeval.backends.planner import Ints, Sequences, starts
+from olmeval.errors import UserError
+from olmeval.files import sha256_json
+from olmeval.requests import Request
+
+Bos = Literal["standard", "always", "never"]
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """R requests as ids, with what happened to each on the way.
+
+    ``too_long`` [R]: the continuation alone exceeds the window, so the request cannot be scored.
+    ``truncated`` [R]: context tokens cut from the left. ``seam`` [R]: the joint encoding does not
+    begin with the context's. ``moved_space`` [R]: white space moved to the continuation.
+    ``double_space`` [R]: the continuation begins with two spaces. ``missing_bos`` [R]: scored
+    without the BOS that the tokenizer would add by default.
+    """
+
+    sequences: Sequences
+    too_long: NDArray[np.bool_]
+    truncated: Ints
+    seam: NDArray[np.bool_]
+    moved_space: NDArray[np.bool_]
+    double_space: NDArray[np.bool_]
+    missing_bos: NDArray[np.bool_]
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer, reduced to what scoring and generation need."""
+
+    def __init__(self, tokenizer: Any, bos: Bos = "standard", model_type: str = ""):
+        self.hf = tokenizer
+        # OLMES adds BOS for Gemma only; every other model is scored without it.
+        self.add_bos = bos == "always" or (bos == "standard" and model_type.startswith("gemma"))
+        if self.add_bos and tokenizer.bos_token_id is None:
+            raise UserError("--bos always: this tokenizer defines no BOS token; use --bos never")
+        prefix = tokenizer.bos_token_id
+        self.prefix_id: int | None = tokenizer.eos_token_id if prefix is None else prefix
+        probe = tokenizer("a")["input_ids"]
+        self.adds_bos_by_default = bool(probe) and probe[0] == tokenizer.bos_token_id
+        self.hash = _hash(tokenizer)
+
+    @classmethod
+    def load(cls, path: str | Path, bos: Bos = "standard", model_type: str = "") -> "Tokenizer":
+        """From a checkpoint folder or hub id; :class:`UserError` when there is none."""
+        from transformers import AutoTokenizer
+
+        names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+        if Path(path).is_dir() and not any((Path(path) / name).exists() for name in names):
+            raise UserError(
+                f"'{path}' holds no tokenizer (tokenizer.json or tokenizer_config.json); copy the "
+                "model's tokenizer files there or pass --tokenizer DIR"
+            )
+        try:
+            return cls(AutoTokenizer.from_pretrained(str(path)), bos, model_type)
+        except (OSError, ValueError, KeyError) as error:
+            first = str(error).splitlines()[0]
+            raise UserError(f"cannot load a tokenizer from '{path}': {first}") from None
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens."""
+        backend = getattr(self.hf, "backend_tokenizer", None)
+        if backend is None:
+            ids: list[list[int]] = self.hf(list(texts), add_special_tokens=False)["input_ids"]
+            return ids
+        return [e.ids for e in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; special tokens are kept."""
+        return str(self.hf.decode(ids, clean_up_tokenization_spaces=False))
+
+    def pairs(self, requests: Sequence[Request], max_length: int) -> Tokenized:
+        """Encodes log-likelihood requests for a window of ``max_length`` input tokens.
+
+        A sequence keeps at most ``max_length`` inputs plus the last target, cut from the left, as
+        OLMES' transformers backend does.
+        """
+        contexts = [r.context.rstrip() for r in requests]
+        moved = np.array(
+            [len(c) < len(r.context) for c, r in zip(contexts, requests, strict=True)], np.bool_
+        )
+        wholes = [r.context + r.continuation for r in requests]
+        unique = list(dict.fromkeys([*contexts, *wholes]))
+        ids_of = dict(zip(unique, self.encode(unique), strict=True))
+        head = [self.hf.bos_token_id] if self.add_bos else []
+        ids: list[int] = []
+        lengths, context_lengths, seams, cut, too_long = [], [], [], [], []
+        for context, whole in zip(contexts, wholes, strict=True):
+            before, joint = ids_of[context], ids_of[whole]
+            after = joint[len(before) :]
+            seams.append(joint[: len(before)] != before)
+            if not after:
+                # The continuation merged into the context: encode what follows it on its own.
+                after = self.encode([whole[len(context) :]])[0]
+            before = head + before
+            if not before:
+                before = [self._prefix()]
+            drop = max(len(before) + len(after) - (max_length + 1), 0)
+            too_long.append(len(after) > max_length or not after)
+            # At least one token must stay to predict from, whatever the window says.
+            drop = min(drop, len(before) - 1)
+            cut.append(drop)
+            ids += before[drop:]
+            ids += after
+            lengths.append(len(before) - drop + len(after))
+            context_lengths.append(len(before) - drop)
+        missing = self.adds_bos_by_default and not self.add_bos
+        return Tokenized(
+            Sequences(
+                np.array(ids, np.int32), starts(np.array(lengths, np.int64)),
+                np.array(context_lengths, np.int64),
+            ),
+            too_long=np.array(too_long, np.bool_),
+            truncated=np.array(cut, np.int64),
+            seam=np.array(seams, np.bool_),
+            moved_space=moved,
+            double_space=np.array([r.continuation.startswith("  ") for r in requests], np.bool_),
+            missing_bos=np.full(len(requests), missing),
+        )  # fmt: skip
+
+    def prompts(self, requests: Sequence[Request], max_length: int) -> tuple[list[list[int]], Ints]:
+        """Ids of generation prompts, cut from the left to leave room for the new tokens.
+
+        Returns the ids and how many tokens were cut of each [R].
+        """
+        head = [self.hf.bos_token_id] if self.add_bos else []
+        prompts, cut = [], []
+        for request, ids in zip(requests, self.encode([r.context for r in requests]), strict=True):
+            assert request.sampling is not None
+            room = max_length - request.sampling.max_tokens
+            if room < 1:
+                raise UserError(
+                    f"max_tokens {request.sampling.max_tokens} leaves no room for a prompt in a "
+                    f"window of {max_length} tokens; lower it or raise --max-length"
+                )
+            ids = head + ids or [self._prefix()]
+            cut.append(max(len(ids) - room, 0))
+            prompts.append(ids[cut[-1] :])
+        return prompts, np.array(cut, np.int64)
+
+    def _prefix(self) -> int:
+        if self.prefix_id is None:
+            raise UserError(
+                "an empty context needs a BOS or EOS token, and this tokenizer has none"
+            )
+        return self.prefix_id
+
+
+def _hash(tokenizer: Any) -> str:
+    """Content hash: the serialised fast tokenizer, else the vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return sha256_json([backend.to_str(), tokenizer.bos_token_id, tokenizer.eos_token_id])
+    return sha256_json(sorted(tokenizer.get_vocab().items()))
