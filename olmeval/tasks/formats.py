@@ -1,0 +1,142 @@
+"""Documents into instances, by the rules of the formats ``mc``, ``rc`` and ``bpb``.
+
+``mc`` scores the letters of lettered choices, ``rc`` the text of every choice, ``bpb`` the gold
+choice alone. Text is used as it is: nothing is stripped, no space is added or removed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from olmeval.errors import UserError
+from olmeval.requests import Instance, Request
+from olmeval.tasks.documents import Document
+from olmeval.tasks.schema import Form
+from olmeval.tasks.shots import Shots
+from olmeval.tasks.template import compile_template, names
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def lettered(choices: Sequence[str]) -> str:
+    """Choices as `` A. first`` lines, one space before the letter (olmes.md, section 1.0)."""
+    if len(choices) > len(LETTERS):
+        raise UserError(f"{len(choices)} choices are more than there are letters")
+    return "\n".join(
+        [f" {letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    )
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A document's contexts and continuations, one of each a choice, and the gold's index."""
+
+    contexts: list[str]
+    continuations: list[str]
+    gold: int
+
+
+class Renderer:
+    """Renders documents of one task in one format; templates are compiled once."""
+
+    def __init__(self, form: Form, letters: bool):
+        self.form = form
+        self.letters = letters
+        self._prompt = compile_template(form.prompt)
+        self._target = compile_template(form.target)
+        self._shot = compile_template(form.shot) if form.shot is not None else None
+        self._choices = compile_template(form.choices)
+        self._gold = compile_template(form.gold)
+        self._context_per_choice = "choice" in names(form.prompt)
+
+    def document(self, doc: Document, only_gold: bool = False) -> Rendered:
+        """Renders every choice of ``doc`` (or the gold one alone), without shots."""
+        values, scored, gold = self._values(doc)
+        if only_gold:
+            scored, gold = [scored[gold]], 0
+        contexts, continuations = [], []
+        context = None if self._context_per_choice else str(self._prompt(values))
+        for choice in scored:
+            values["choice"] = choice
+            contexts.append(str(self._prompt(values)) if context is None else context)
+            continuations.append(str(self._target(values)))
+        return Rendered(contexts, continuations, gold)
+
+    def shot(self, doc: Document) -> str:
+        """``doc`` with its gold answer, as it stands in a few-shot prefix."""
+        values, scored, gold = self._values(doc)
+        values["choice"] = scored[gold]
+        if self._shot is not None:
+            return str(self._shot(values))
+        return str(self._prompt(values)) + str(self._target(values))
+
+    def _values(self, doc: Document) -> tuple[dict[str, Any], Sequence[str], int]:
+        choices = self._choices(doc)
+        if not isinstance(choices, list) or not choices:
+            raise UserError(f"document '{doc.get('id')}': 'choices' must be a list that holds text")
+        gold = int(self._gold(doc))
+        if not 0 <= gold < len(choices):
+            raise UserError(
+                f"document '{doc.get('id')}': the gold index {gold} is outside its"
+                f" {len(choices)} choices"
+            )
+        values = dict(doc)
+        if not self.letters:
+            return values, choices, gold
+        values["lettered"] = lettered(choices)
+        return values, LETTERS[: len(choices)], gold
+
+
+def instances(
+    docs: Sequence[Document],
+    renderer: Renderer,
+    shots: Shots,
+    *,
+    only_gold: bool,
+    unconditional: str | None,
+    cluster: str | None,
+) -> list[Instance]:
+    """The instances of ``docs``, in order; ``doc_id`` counts from 0.
+
+    ``unconditional`` is the prompt of the requests that PMI subtracts, or None for no such
+    requests; ``cluster`` is a template whose value several documents share.
+    """
+    cluster_of = compile_template(cluster) if cluster is not None else None
+    shared_prefix = None if shots.exclude_self else shots.prefix("")
+    result = []
+    for doc_id, doc in enumerate(docs):
+        native_id = str(doc["id"])
+        prefix = shots.prefix(native_id) if shared_prefix is None else shared_prefix
+        rendered = renderer.document(doc, only_gold)
+        requests = tuple(
+            [
+                Request("loglikelihood", prefix + context, continuation)
+                for context, continuation in zip(
+                    rendered.contexts, rendered.continuations, strict=True
+                )
+            ]
+        )
+        free: tuple[Request, ...] = ()
+        if unconditional is not None:
+            free = tuple(
+                [
+                    Request("loglikelihood", unconditional, continuation)
+                    for continuation in rendered.continuations
+                ]
+            )
+        result.append(
+            Instance(
+                doc_id=doc_id,
+                native_id=native_id,
+                requests=requests,
+                unconditional=free,
+                gold=rendered.gold,
+                cluster=None if cluster_of is None else _short_hash(str(cluster_of(doc))),
+            )
+        )
+    return result
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,321 @@
+"""From a spec to a task: the catalogue, its groups and aliases, and the public ``load_task``."""
+
+import fnmatch
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from olmeval.config import load_config
+from olmeval.errors import UserError, nearest
+from olmeval.files import sha256_json
+from olmeval.requests import Instance
+from olmeval.tasks.documents import Document, load_split
+from olmeval.tasks.formats import Renderer, instances
+from olmeval.tasks.olmes import from_olmes
+from olmeval.tasks.schema import CatalogueFile, Family, Form
+from olmeval.tasks.shots import SEED, Shots, load_shots
+from olmeval.tasks.spec import Spec, parse, with_parts
+
+CATALOGUE = Path(__file__).parent / "catalogue"
+CHOICE_METRICS = ("acc_raw", "acc_per_token", "acc_per_char", "acc_per_byte", "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A family of the catalogue and the folder of the file that defines it."""
+
+    name: str
+    family: Family
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that can be named: families, groups of families, and other names for both."""
+
+    entries: dict[str, Entry]
+    groups: dict[str, tuple[str, ...]]
+    aliases: dict[str, str]
+
+    def names(self) -> list[str]:
+        return [*self.entries, *self.groups, *self.aliases]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A spec with every default filled in."""
+
+    spec: Spec
+    entry: Entry
+    form: Form
+    split: str
+    limit: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def format(self) -> str:
+        return str(self.spec.format)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        if self.form.metrics is not None:
+            return tuple(self.form.metrics)
+        if self.format == "bpb":
+            return ("bits_per_byte",)
+        extra = ("acc_uncond",) if self.form.primary == "acc_uncond" else ()
+        return (*CHOICE_METRICS[:-1], *extra, "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task that is ready to be asked: documents and shots are in memory."""
+
+    name: str
+    format: str
+    metrics: tuple[str, ...]
+    primary_metric: str
+    hash: str
+    provenance: dict[str, Any]
+    definition: Definition = field(repr=False)
+    documents: tuple[Document, ...] = field(repr=False)
+    shots: Shots = field(repr=False)
+
+    def instances(self) -> list[Instance]:
+        """One instance a document, in order."""
+        form = self.definition.form
+        return instances(
+            self.documents,
+            Renderer(form, letters=self.format == "mc"),
+            self.shots,
+            only_gold=self.format == "bpb",
+            unconditional=form.unconditional if "acc_uncond" in self.metrics else None,
+            cluster=self.definition.entry.family.cluster,
+        )
+
+
+def load_task(
+    spec: str,
+    limit: int | float | None = None,
+    task_paths: Sequence[Path] = (),
+    *,
+    metrics: Sequence[str] = (),
+) -> Task:
+    """The task that ``spec`` names.
+
+    ``limit``: at most so many documents (int) or this fraction of them (float), sampled with seed
+    1234; it replaces the limit of the spec's variant. ``task_paths``: folders with further
+    catalogue files. ``metrics``: metrics wanted beside the task's own (``acc_uncond`` adds the
+    unconditional requests). Raises :class:`UserError`.
+    """
+    definition = resolve(spec, task_paths)
+    extra = _extra_metrics(definition, metrics)
+    entry = definition.entry
+
+    def split_of(split: str) -> tuple[list[Document], list[dict[str, Any]]]:
+        return load_split(entry.name, entry.family, split, entry.folder)
+
+    everything, origin = split_of(definition.split)
+    docs = sample_docs(everything, definition.limit if limit is None else limit)
+    name = str(definition.spec)
+    renderer = Renderer(definition.form, letters=definition.format == "mc")
+    count = definition.spec.shots or 0
+    shots = load_shots(name, definition.form, count, split_of, renderer.shot)
+    return Task(
+        name=name,
+        format=definition.format,
+        metrics=(*definition.metrics, *extra),
+        primary_metric=definition.form.primary,
+        hash=_hash(definition, origin, shots, limit),
+        provenance={
+            "data": origin,
+            "split": definition.split,
+            "documents": len(docs),
+            "documents_available": len(everything),
+            "limit": definition.limit if limit is None else limit,
+            "num_shots": count,
+            "shots": shots.provenance,
+            "deviations": list(definition.notes),
+        },
+        definition=definition,
+        documents=tuple(docs),
+        shots=shots,
+    )
+
+
+def _extra_metrics(definition: Definition, metrics: Sequence[str]) -> tuple[str, ...]:
+    extra = tuple(m for m in metrics if m not in definition.metrics)
+    for metric in extra:
+        if metric != "acc_uncond" or definition.form.unconditional is None:
+            raise UserError(
+                f"task '{definition.spec}' cannot give '{metric}'; it gives"
+                f" {', '.join(definition.metrics)}"
+            )
+    return extra
+
+
+def _hash(
+    definition: Definition, origin: list[dict[str, Any]], shots: Shots, limit: int | float | None
+) -> str:
+    data = [{k: o.get(k) for k in ("sha256", "fingerprint", "split")} for o in origin]
+    return sha256_json(
+        {
+            "spec": str(definition.spec),
+            "form": definition.form.model_dump(exclude={"shots"}),
+            "readings": {
+                name: reading.model_dump()
+                for name, reading in definition.entry.family.readings.items()
+            },
+            "cluster": definition.entry.family.cluster,
+            "data": data,
+            "limit": definition.limit if limit is None else limit,
+            "shots": shots.fingerprint(),
+        }
+    )[:16]
+
+
+def sample_docs(docs: Sequence[Document], limit: int | float | None) -> list[Document]:
+    """At most ``limit`` documents (a float: that fraction, rounded up).
+
+    When there are more: ``random.Random(1234).sample(docs, limit)``, so their order changes
+    (olmes.md, section 1.0).
+    """
+    if limit is None:
+        return list(docs)
+    if isinstance(limit, float):
+        if not 0 < limit <= 1:
+            raise UserError(f"limit {limit} is a fraction and must be above 0 and at most 1")
+        limit = math.ceil(len(docs) * limit)
+    if limit < 1:
+        raise UserError(f"limit {limit} must be at least 1")
+    if limit >= len(docs):
+        return list(docs)
+    return random.Random(SEED).sample(docs, limit)
+
+
+def expand(specs: Sequence[str], task_paths: Sequence[Path] = ()) -> list[str]:
+    """Groups and aliases to canonical specs of single tasks, in order, each once."""
+    catalogue = load_catalogue(tuple(task_paths))
+    result: dict[str, None] = {}
+    for text in specs:
+        spec = _parse_known(text, catalogue)
+        for family in catalogue.groups.get(spec.family, (spec.family,)):
+            member = Spec(family, spec.format, spec.variants, spec.shots, spec.samples)
+            result[str(_define(member, text, catalogue).spec)] = None
+    return list(result)
+
+
+def resolve(text: str, task_paths: Sequence[Path] = ()) -> Definition:
+    """The full definition of one task; raises :class:`UserError` for a group."""
+    catalogue = load_catalogue(tuple(task_paths))
+    spec = _parse_known(text, catalogue)
+    if spec.family in catalogue.groups:
+        members = catalogue.groups[spec.family]
+        raise UserError(
+            f"'{text}' is a group of {len(members)} tasks; name one, for example '{members[0]}'"
+        )
+    return _define(spec, text, catalogue)
+
+
+def _parse_known(text: str, catalogue: Catalogue) -> Spec:
+    """Parses a spec (ours or OLMES') and checks that its family or group exists."""
+    name, regime = from_olmes(text, catalogue.aliases)
+    spec = parse(name)
+    family = catalogue.aliases.get(spec.family, spec.family)
+    spec = Spec(family, spec.format, spec.variants, spec.shots, spec.samples)
+    if family not in catalogue.entries and family not in catalogue.groups:
+        raise UserError(f"unknown task '{text}'{nearest(family, catalogue.names())}")
+    if regime is not None:
+        first = catalogue.groups.get(family, (family,))[0]
+        spec = apply_regime(spec, regime, catalogue.entries[first].family, text)
+    return spec
+
+
+def apply_regime(spec: Spec, regime: str, family: Family, text: str) -> Spec:
+    """Adds what OLMES' ``::regime`` means for this family."""
+    default = {"none": "", "olmes:full": "", "olmes": "olmes" if "olmes" in family.variants else ""}
+    known = {**default, **family.regimes}
+    if regime not in known:
+        raise UserError(f"task '{text}': unknown regime '{regime}'{nearest(regime, known)}")
+    return with_parts(spec, [part for part in known[regime].split(":") if part], text)
+
+
+def _define(spec: Spec, text: str, catalogue: Catalogue) -> Definition:
+    entry = catalogue.entries[spec.family]
+    family = entry.family
+    form_name = spec.format or family.default
+    forms: dict[str, Form] = {str(name): form for name, form in family.formats.items()}
+    if "bpb" not in forms and "rc" in forms:
+        forms["bpb"] = forms["rc"].model_copy(update={"primary": "bits_per_byte", "metrics": None})
+    if form_name not in forms:
+        raise UserError(
+            f"task '{text}': '{spec.family}' has no format '{form_name}'; it has"
+            f" {', '.join(sorted(forms))}"
+        )
+    if spec.samples is not None:
+        raise UserError(
+            f"task '{text}': 'n{spec.samples}' asks for samples, but the format '{form_name}'"
+            " generates nothing"
+        )
+    form, split, limit, notes = forms[form_name], family.split, None, list(family.notes)
+    for name in spec.variants:
+        if name not in family.variants:
+            known = [*family.variants, *forms]
+            has = f"it has {', '.join(family.variants)}" if family.variants else "it has none"
+            raise UserError(
+                f"task '{text}': '{spec.family}' has no variant '{name}' ({has})"
+                f"{nearest(name, known)}"
+            )
+    # In the order of the catalogue, so that the order in the spec changes nothing.
+    for name, variant in family.variants.items():
+        if name in spec.variants:
+            split, limit = variant.split or split, variant.limit or limit
+            notes.append(f"{name}: {variant.summary}")
+            overlays: dict[str, dict[str, Any]] = {str(k): v for k, v in variant.formats.items()}
+            for target in ("all", form_name):
+                form = _overlay(form, overlays.get(target, {}), text)
+    shots = form.num_shots if spec.shots is None else spec.shots
+    full = Spec(spec.family, form_name, spec.variants, shots)
+    return Definition(full, entry, form, split, limit, tuple(notes))
+
+
+def _overlay(form: Form, changes: dict[str, Any], text: str) -> Form:
+    if not changes:
+        return form
+    try:
+        return Form.model_validate({**form.model_dump(), **changes})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"task '{text}': {problem['loc']}: {problem['msg']}") from None
+
+
+@lru_cache(maxsize=8)
+def load_catalogue(task_paths: tuple[Path, ...] = ()) -> Catalogue:
+    """Reads the catalogue and the folders ``task_paths``; raises :class:`UserError`."""
+    entries: dict[str, Entry] = {}
+    groups: dict[str, tuple[str, ...]] = {}
+    aliases: dict[str, str] = {}
+    patterns: dict[str, list[str]] = {}
+    for folder in (CATALOGUE, *task_paths):
+        files = sorted(folder.glob("*.yaml"))
+        if not files:
+            raise UserError(f"'{folder}' holds no task file (*.yaml)")
+        for path in files:
+            content = load_config(path, CatalogueFile)
+            patterns.update(content.groups)
+            for name, family in content.families.items():
+                if name in entries:
+                    raise UserError(f"'{path}': the task '{name}' exists already")
+                entries[name] = Entry(name, family, path.parent)
+                aliases.update(dict.fromkeys(family.aliases, name))
+    for group, members in patterns.items():
+        found = [n for member in members for n in fnmatch.filter(entries, member)]
+        if not found:
+            raise UserError(f"the group '{group}' has no members")
+        groups[group] = tuple(found)
+    return Catalogue(entries, groups, aliases)

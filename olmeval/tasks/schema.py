@@ -1,0 +1,222 @@
+"""What a catalogue file may say: the pydantic models of ``catalogue/*.yaml``.
+
+A file holds families. A family says where its documents come from (``splits``: for each split, the
+places to look, best first), how a raw row becomes the document that templates see (``readings``),
+and what a prompt looks like (``formats``). ``variants`` overlay parts of that. One family
+definition can stand for many (``each``): ``$name`` in any text is replaced.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from olmeval.config import Config
+from olmeval.tasks.template import compile_template
+
+Metric = Literal[
+    "acc_raw", "acc_per_token", "acc_per_char", "acc_per_byte", "acc_uncond",
+    "bits_per_byte", "greedy_acc",
+]  # fmt: skip
+FormatName = Literal["mc", "rc", "bpb"]
+
+
+class Place(Config):
+    """Where rows are: exactly one of ``requests``, ``table``, ``hub`` and ``file``.
+
+    ``requests`` and ``table`` are folders of the pulled data (rendered requests; Arrow tables);
+    ``hub`` is a Hugging Face data set or a local folder in its layout; ``file`` is a local
+    JSONL, Parquet or Arrow file, relative to the catalogue file that names it.
+    """
+
+    requests: str | None = None
+    table: str | None = None
+    hub: str | None = None
+    file: str | None = None
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    reading: str = "raw"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Place":
+        given = [k for k in ("requests", "table", "hub", "file") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError("name exactly one of requests, table, hub and file")
+        if self.hub is None and (self.config or self.revision or self.split):
+            raise ValueError("'config', 'split' and 'revision' belong to a 'hub' place")
+        return self
+
+
+class Match(Config):
+    """Group 1 of ``pattern`` matched against the whole of ``match`` (dot matches newlines)."""
+
+    match: str
+    pattern: str
+
+
+class IndexOf(Config):
+    """The position of ``index`` in ``of`` (a template of a list, or a literal list)."""
+
+    index: str
+    of: str | list[str]
+
+
+class Reading(Config):
+    """How a raw row becomes a document: an optional hook over all rows, then ``fields``.
+
+    Without ``fields`` the row is the document. ``{_index}`` is the row's position in its split.
+    """
+
+    prepare: str | None = None
+    fields: dict[str, str | list[str] | Match | IndexOf] | None = None
+
+
+class ShotSource(Config):
+    """Where shots come from: exactly one of ``recover``, ``sample``, ``first`` and ``ids``.
+
+    ``recover``: the prefix of the first rendered request of a pulled folder, cut into ``count``
+    blocks at ``cut``. ``sample``: ``random.Random(1234).sample`` of a split; with
+    ``exclude_self`` one more is drawn and the evaluated document is dropped. ``first``: the first
+    documents of a split. ``ids``: documents of ``split`` by native id, in that order.
+    """
+
+    recover: str | None = None
+    count: int | None = None
+    cut: str = r"\n\n"
+    sample: str | None = None
+    exclude_self: bool = False
+    first: str | None = None
+    ids: list[str] | None = None
+    split: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "ShotSource":
+        given = [k for k in ("recover", "sample", "first", "ids") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError("name exactly one of recover, sample, first and ids")
+        if (self.recover is None) != (self.count is None):
+            raise ValueError("'recover' and 'count' go together")
+        if (self.ids is None) != (self.split is None):
+            raise ValueError("'ids' and 'split' go together")
+        if self.exclude_self and self.sample is None:
+            raise ValueError("'exclude_self' belongs to 'sample'")
+        return self
+
+
+class Form(Config):
+    """One format of a family: the prompt, what is scored after it, and how it is judged.
+
+    Templates see the document's fields and ``choice`` (the choice being scored), ``letter`` and
+    ``lettered`` (the list `` A. first`` ... joined by newlines). A ``prompt`` that refers to
+    ``choice`` gives every choice its own context.
+    """
+
+    prompt: str
+    target: str = " {choice}"
+    shot: str | None = None
+    choices: str = "{choices}"
+    gold: str = "{gold}"
+    description: str = ""
+    unconditional: str | None = None
+    primary: Metric
+    metrics: list[Metric] | None = None
+    num_shots: int = Field(ge=0)
+    shots: list[ShotSource] = []
+
+    @model_validator(mode="after")
+    def _templates(self) -> "Form":
+        for template in (self.prompt, self.target, self.shot or "", self.choices, self.gold):
+            compile_template(template)
+        return self
+
+
+class Variant(Config):
+    """What a variant changes. ``formats`` overlays keys of one format, or of ``all``."""
+
+    summary: str
+    split: str | None = None
+    limit: int | None = Field(default=None, gt=0)
+    formats: dict[FormatName | Literal["all"], dict[str, Any]] = {}
+
+
+class Family(Config):
+    """A benchmark: its documents, formats and variants."""
+
+    summary: str
+    aliases: list[str] = []
+    split: str
+    splits: dict[str, list[Place]]
+    readings: dict[str, Reading] = {"raw": Reading()}
+    cluster: str | None = None
+    default: FormatName
+    formats: dict[FormatName, Form]
+    variants: dict[str, Variant] = {}
+    regimes: dict[str, str] = {}
+    notes: list[str] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Family":
+        if self.default not in self.formats:
+            raise ValueError(f"the default format '{self.default}' is not among the formats")
+        for name, form in [(None, self), *self.variants.items()]:
+            split = form.split
+            if split is not None and split != "all" and split not in self.splits:
+                where = f"variant '{name}'" if name else "the family"
+                raise ValueError(f"{where} uses the split '{split}', which 'splits' does not have")
+        for places in self.splits.values():
+            for place in places:
+                if place.reading not in self.readings:
+                    raise ValueError(f"no reading '{place.reading}' in 'readings'")
+        return self
+
+
+class CatalogueFile(Config):
+    """A whole file of the catalogue.
+
+    ``groups`` maps a name to families (``*`` matches any text). ``shared`` holds what YAML anchors
+    point at and is not read itself.
+    """
+
+    families: dict[str, Family]
+    groups: dict[str, list[str]] = {}
+    shared: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        families = value.get("families") if isinstance(value, dict) else None
+        if not isinstance(families, dict):
+            return value
+        expanded: dict[str, Any] = {}
+        for name, family in families.items():
+            expanded.update(_expand_each(name, family))
+        return {**value, "families": expanded}
+
+
+def _expand_each(name: str, family: Any) -> dict[str, Any]:
+    """The families that one definition with ``each`` stands for; itself without.
+
+    ``each`` is a list of replacements (``{name: text}``), or ``{name: [texts]}`` for a single one.
+    """
+    if not isinstance(family, dict) or "each" not in family:
+        return {name: family}
+    each = family["each"]
+    if isinstance(each, dict) and len(each) == 1:
+        ((key, texts),) = each.items()
+        each = [{key: text} for text in texts]
+    if not (isinstance(each, list) and all(isinstance(item, dict) for item in each)):
+        raise ValueError(f"{name}: 'each' must be {{name: [texts]}} or a list of {{name: text}}")
+    rest = {key: value for key, value in family.items() if key != "each"}
+    return {_replace(name, item): _replace(rest, item) for item in each}
+
+
+def _replace(value: Any, replacements: dict[str, str]) -> Any:
+    if isinstance(value, str):
+        for old, new in replacements.items():
+            value = value.replace(f"${old}", str(new))
+        return value
+    if isinstance(value, dict):
+        return {_replace(k, replacements): _replace(v, replacements) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_replace(item, replacements) for item in value]
+    return value
