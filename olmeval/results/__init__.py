@@ -1,0 +1,1 @@
+"""Run folders: the response store, the long table, exporters."""
