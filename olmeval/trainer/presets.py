@@ -1,0 +1,55 @@
+"""Model sizes by name: the OLMo-2 ladder and tiny ones for a CPU.
+
+Ladder sizes are those of OLMo-ladder (Bhagia et al. 2024, arXiv:2412.04403) and OLMo-core; the
+vocabulary is dolma2's, padded to a multiple of 128. A recipe's vocabulary follows its data.
+"""
+
+from olmeval.errors import UserError, nearest
+from olmeval.trainer.model import ModelConfig
+
+LADDER_VOCAB = 100_352
+CPU_VOCAB = 4096
+
+# name: (hidden size, feed-forward size, layers, heads)
+LADDER = {
+    "14m": (128, 512, 4, 8),
+    "30m": (256, 768, 4, 8),
+    "60m": (384, 1536, 8, 8),
+    "100m": (512, 2048, 12, 8),
+    "190m": (768, 3072, 12, 12),
+    "370m": (1024, 4096, 16, 16),
+    "600m": (1344, 5376, 16, 16),
+    "760m": (1536, 6144, 16, 16),
+    "1b": (2048, 8192, 16, 16),
+    "3b": (3328, 13312, 16, 16),
+    "7b": (4096, 11008, 32, 32),
+    "13b": (5120, 13824, 40, 40),
+}
+# Wide heads: on a CPU, attention over many narrow ones costs more than it gives.
+CPU = {
+    "cpu-0.7m": (64, 192, 4, 2),
+    "cpu-1.3m": (96, 256, 4, 2),
+    "cpu-3m": (128, 512, 4, 2),
+    "cpu-7m": (256, 768, 4, 4),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The sizes called ``name``; :class:`UserError` with the nearest names if there are none."""
+    if name in LADDER:
+        (d, ffn, layers, heads), vocab, context = LADDER[name], LADDER_VOCAB, 4096
+    elif name in CPU:
+        (d, ffn, layers, heads), vocab, context = CPU[name], CPU_VOCAB, 1024
+    else:
+        known = [*CPU, *LADDER]
+        hint = nearest(name, known) or f"; known are {', '.join(known)}"
+        raise UserError(f"model.preset: there is no '{name}'{hint}")
+    return ModelConfig(
+        vocab_size=vocab,
+        hidden_size=d,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=context,
+    )
