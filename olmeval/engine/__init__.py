@@ -1,0 +1,1 @@
+"""Plan, infer, score: three phases with files between them."""

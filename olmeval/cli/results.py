@@ -1,0 +1,109 @@
+"""``olmeval results``: the scores of run folders as a table or a file."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from olmeval.results.run import Run
+
+EPILOG = """\b
+Examples:
+  olmeval results runs/
+  olmeval results runs/ --all-metrics --csv scores.csv
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--all-metrics", is_flag=True, help="Every metric, not the primary ones alone.")
+@click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match.")
+@click.option("--json", "as_json", is_flag=True, help="Print the long table as JSON records.")
+@click.option("--csv", type=click.Path(path_type=Path), help="Write the long table as CSV.")
+@click.option("--parquet", type=click.Path(path_type=Path), help="Write it as Parquet.")
+def results(
+    paths: tuple[Path, ...],
+    all_metrics: bool,
+    tasks: tuple[str, ...],
+    as_json: bool,
+    csv: Path | None,
+    parquet: Path | None,
+) -> None:
+    """Scores with standard errors by model, step and task. PATHS default to runs/."""
+    from fnmatch import fnmatch
+
+    from olmeval.errors import UserError
+    from olmeval.files import atomic_path
+    from olmeval.results.run import find_runs, long_table
+
+    everything = find_runs(paths or (Path("runs"),))
+    runs = [run for run in everything if (run.path / "metrics.json").exists()]
+    for run in everything:
+        if run not in runs:
+            click.echo(f"unfinished: {run.path} (give its command again to finish it)", err=True)
+    table = long_table(runs)
+    if not all_metrics and not (csv or parquet):
+        table = table[table["primary"]]
+    if tasks:
+        table = table[[any(fnmatch(t, glob) for glob in tasks) for t in table["task"]]]
+    if table.empty:
+        raise UserError("no score matches; see `olmeval results` without filters")
+    if csv:
+        with atomic_path(csv) as tmp:
+            table.to_csv(tmp, index=False)
+    if parquet:
+        with atomic_path(parquet) as tmp:
+            table.to_parquet(tmp, index=False)
+    if as_json:
+        click.echo(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+    elif not (csv or parquet):
+        print_table(table, runs)
+
+
+def print_table(table: "pd.DataFrame", runs: Sequence["Run"]) -> None:
+    """One line a score: model, step, task, metric, value ± standard error, n, what went wrong."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if "primary" in table and table["primary"].any():
+        shown = table[table["primary"]] if len(runs) * 4 < len(table) else table
+    else:
+        shown = table
+    notes = {
+        (run.info["model"]["name"], task): _notes(result)
+        for run in runs
+        for task, result in run.metrics["tasks"].items()
+    }
+    grid = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("model", "step", "task", "metric"):
+        grid.add_column(name, justify="right" if name == "step" else "left", overflow="fold")
+    for name in ("value", "± stderr", "n"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    grid.add_column("notes", overflow="fold")
+    for row in shown.to_dict("records"):
+        arrow = "↑" if row["higher_is_better"] else "↓"
+        step, error = row["step"], row["stderr"]
+        grid.add_row(
+            str(row["model"]),
+            "" if step is None or step != step else str(int(step)),
+            str(row["task"]),
+            f"{row['metric']} {arrow}",
+            f"{row['value']:.4f}",
+            "—" if error is None or error != error else f"± {error:.4f}",
+            str(int(row["n"])),
+            notes.get((str(row["model"]), str(row["task"])), ""),
+        )
+    Console(width=None if Console().is_terminal else 140).print(grid)
+
+
+def _notes(result: dict[str, object]) -> str:
+    """Errors and counters of a task that are not zero, in words."""
+    counters: dict[str, int] = result["counters"]  # type: ignore[assignment]
+    named = {"errors": result["errors"], **counters}
+    shown = ("errors", "truncated", "ties", "seams", "missing_bos")
+    return ", ".join(f"{named[k]} {k.replace('_', ' ')}" for k in shown if named.get(k))

@@ -1,0 +1,115 @@
+"""``olmeval run``: evaluate checkpoints on tasks."""
+
+import json
+from pathlib import Path
+
+import click
+
+from olmeval.cli.options import GreedyCommand, parse_limit
+
+EPILOG = """\b
+Examples:
+  olmeval run --model checkpoints/my-run --tasks arc_easy:rc:5shot basic_skills
+  olmeval run --model allenai/OLMo-2-0425-1B --tasks hellaswag:rc --limit 200
+"""
+
+
+@click.command(cls=GreedyCommand, epilog=EPILOG)
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    required=True,
+    metavar="DIR_OR_ID...",
+    help="Checkpoint folder, folder of step* folders, or hub id.",
+)
+@click.option(
+    "--tasks",
+    "-t",
+    multiple=True,
+    required=True,
+    metavar="SPEC...",
+    help="Task specs, e.g. arc_easy:rc:5shot; see `olmeval tasks list`.",
+)
+@click.option(
+    "--output",
+    "-o",
+    default="runs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the run folders, one per checkpoint.",
+)
+@click.option("--limit", "-L", metavar="N|FRACTION", help="Documents per task, sampled.")
+@click.option("--device", help="cpu, cuda, cuda:1 …; default: a GPU when there is one.")
+@click.option(
+    "--dtype", default="auto", show_default=True, help="float32, bfloat16, float16, auto."
+)
+@click.option("--tokenizer", metavar="DIR_OR_ID", help="Tokenizer other than the model's own.")
+@click.option(
+    "--bos",
+    type=click.Choice(["standard", "always", "never"]),
+    default="standard",
+    show_default=True,
+    help="standard: BOS for Gemma only, as in OLMES.",
+)
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=8),
+    help="Window in tokens; default: the model's, at most 2048 as in OLMES.",
+)
+@click.option(
+    "--batch-size",
+    "-b",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Sequences a forward pass; default: as many as fit the token budget.",
+)
+@click.option("--row-tokens", type=click.IntRange(min=1), help="Token budget of a forward pass.")
+@click.option(
+    "--task-path",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder with further task files.",
+)
+@click.option("--allow-errors", is_flag=True, help="Accept instances that could not be scored.")
+@click.option("--json", "as_json", is_flag=True, help="Print the long table as JSON.")
+def run(
+    models: tuple[str, ...],
+    tasks: tuple[str, ...],
+    output: Path,
+    limit: str | None,
+    device: str | None,
+    dtype: str,
+    tokenizer: str | None,
+    bos: str,
+    max_length: int | None,
+    batch_size: int,
+    row_tokens: int | None,
+    task_path: tuple[Path, ...],
+    allow_errors: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate one checkpoint or many on tasks.
+
+    A run that was interrupted, even killed, continues when the same command is given again.
+    """
+    from olmeval.cli.results import print_table
+    from olmeval.engine.evaluate import Settings, evaluate_many
+    from olmeval.results.run import long_table
+
+    runs = evaluate_many(
+        models,
+        tasks,
+        output=output,
+        limit=parse_limit(limit),
+        settings=Settings(device, dtype, tokenizer, bos, max_length, batch_size, row_tokens),
+        task_paths=task_path,
+        allow_errors=allow_errors,
+        progress=True,
+    )
+    table = long_table(runs)
+    if as_json:
+        click.echo(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+    else:
+        print_table(table, runs)
