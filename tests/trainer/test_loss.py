@@ -1,0 +1,97 @@
+"""The chunked loss against plain autograd in double precision."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from olmeval.trainer.loss import IGNORE_INDEX, linear_cross_entropy
+
+N, D, V = 50, 24, 133
+
+
+def inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(N, D, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(V, D, generator=generator).requires_grad_()
+    targets = torch.randint(0, V, (N,), generator=generator)
+    targets[::7] = IGNORE_INDEX
+    return hidden, weight, targets
+
+
+def reference(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, n: int, z: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = hidden.double() @ weight.double().T
+    kept = targets != IGNORE_INDEX
+    entropy = cross_entropy(logits[kept], targets[kept], reduction="sum") / n
+    return entropy + z * logits[kept].logsumexp(1).square().sum() / n, entropy
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 16, 50, 128])
+@pytest.mark.parametrize("z", [0.0, 1e-5, 0.3])
+@pytest.mark.parametrize("n", [1, 42, 50])
+def test_loss_and_gradients(chunk: int, z: float, n: int) -> None:
+    hidden, weight, targets = inputs()
+    loss, entropy = linear_cross_entropy(
+        hidden, weight, targets, num_tokens=n, z_weight=z, chunk=chunk
+    )
+    (3 * loss).backward()
+    h, w = (x.detach().double().requires_grad_() for x in (hidden, weight))
+    expected, expected_entropy = reference(h, w, targets, n, z)
+    (3 * expected).backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert entropy.item() == pytest.approx(expected_entropy.item(), rel=1e-6)
+    assert not entropy.requires_grad
+    for ours, theirs in ((hidden, h), (weight, w)):
+        scale = theirs.grad.abs().max()
+        assert (ours.grad - theirs.grad).abs().max() / scale < 2e-6
+
+
+def test_ignored_rows_get_no_gradient() -> None:
+    hidden, weight, targets = inputs()
+    linear_cross_entropy(hidden, weight, targets, num_tokens=N, z_weight=0.1)[0].backward()
+    ignored = targets == IGNORE_INDEX
+    assert (hidden.grad[ignored] == 0).all()
+    assert (hidden.grad[~ignored].abs().amax(1) > 0).all()
+
+
+def test_a_batch_of_ignored_rows_is_zero() -> None:
+    hidden, weight, targets = inputs()
+    targets[:] = IGNORE_INDEX
+    loss, _ = linear_cross_entropy(hidden, weight, targets, num_tokens=10, z_weight=0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert weight.grad.abs().max() == 0
+
+
+def test_the_number_of_tokens_may_be_a_tensor() -> None:
+    hidden, weight, targets = inputs()
+    given = linear_cross_entropy(hidden, weight, targets, num_tokens=torch.tensor(42))[0]
+    assert given.item() == linear_cross_entropy(hidden, weight, targets, num_tokens=42)[0].item()
+
+
+def test_huge_logits_do_not_overflow() -> None:
+    hidden, weight, targets = inputs()
+    loss, _ = linear_cross_entropy(hidden * 1e4, weight, targets, num_tokens=N)
+    expected, _ = reference(hidden * 1e4, weight, targets, N, 0.0)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_non_finite_input_gives_a_non_finite_loss() -> None:
+    hidden, weight, targets = inputs()
+    with torch.no_grad():
+        hidden[1, 2] = float("nan")
+    assert not linear_cross_entropy(hidden, weight, targets, num_tokens=N)[0].isfinite()
+
+
+def test_bfloat16_activations() -> None:
+    hidden, weight, targets = inputs(torch.bfloat16)
+    loss, _ = linear_cross_entropy(hidden, weight, targets, num_tokens=N, z_weight=1e-3)
+    loss.backward()
+    h, w = (x.detach().double().requires_grad_() for x in (hidden, weight))
+    expected, _ = reference(h, w, targets, N, 1e-3)
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-2)
+    assert hidden.grad.dtype == torch.bfloat16
+    assert weight.grad.dtype == torch.float32
+    assert (weight.grad - w.grad).norm() / w.grad.norm() < 2e-2
