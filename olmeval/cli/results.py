@@ -39,7 +39,7 @@ def results(
 
     from olmeval.errors import UserError
     from olmeval.files import atomic_path
-    from olmeval.results.run import find_runs, long_table
+    from olmeval.results.run import find_runs, long_table, records
 
     everything = find_runs(paths or (Path("runs"),))
     runs = [run for run in everything if (run.path / "metrics.json").exists()]
@@ -60,7 +60,7 @@ def results(
         with atomic_path(parquet) as tmp:
             table.to_parquet(tmp, index=False)
     if as_json:
-        click.echo(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+        click.echo(json.dumps(records(table), indent=2))
     elif not (csv or parquet):
         print_table(table, runs)
 

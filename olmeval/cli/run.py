@@ -96,7 +96,7 @@ def run(
     """
     from olmeval.cli.results import print_table
     from olmeval.engine.evaluate import Settings, evaluate_many
-    from olmeval.results.run import long_table
+    from olmeval.results.run import long_table, records
 
     runs = evaluate_many(
         models,
@@ -110,6 +110,6 @@ def run(
     )
     table = long_table(runs)
     if as_json:
-        click.echo(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+        click.echo(json.dumps(records(table), indent=2))
     else:
         print_table(table, runs)

@@ -110,3 +110,9 @@ def long_table(runs: Iterable[Run]) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame([row for run in runs for row in run.rows()], columns=list(LONG_COLUMNS))
+
+
+def records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The rows of a table as JSON-ready dictionaries; missing values are None."""
+    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows
