@@ -1,8 +1,10 @@
 """What a template cannot say: functions over the rows of one source, named in a ``reading``.
 
 A hook takes the raw rows of a split, in order, and returns the documents (as many or more).
+Rules are those of the reference recipes (olmes.md, section 1), told in our own code.
 """
 
+import random
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,20 +14,160 @@ Hook = Callable[[Sequence[Row]], list[Row]]
 
 
 def hellaswag(rows: Sequence[Row]) -> list[Row]:
-    """Adds ``query`` and ``choices`` with the WikiHow mark-up removed (olmes.md, section 1.2)."""
+    """Text without the WikiHow mark-up; ``stripped`` are the choices that get letters."""
+    documents = []
+    for row in rows:
+        choices = [_without_wikihow(ending) for ending in row["endings"]]
+        query = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+        documents.append(
+            {
+                "id": row["ind"],
+                "query": _without_wikihow(query),
+                "choices": choices,
+                "stripped": [choice.strip() for choice in choices],
+                "gold": int(row["label"]),
+            }
+        )
+    return documents
+
+
+def _without_wikihow(text: str) -> str:
+    text = text.replace(". [title]", ". ").replace(" [title]", ". ")
+    # Doubled spaces are collapsed in one pass, so a run of three or more keeps some.
+    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+
+def sciq(rows: Sequence[Row]) -> list[Row]:
+    """Distractors then the answer; ``shuffled`` by the row's index for lettered choices."""
     return [
         {
-            **row,
-            "query": _clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"),
-            "choices": [_clean(ending) for ending in row["endings"]],
+            "id": index,
+            "question": row["question"],
+            "passage": f"{row['support']}\n".lstrip(),
+            **_shuffled(
+                [row[f"distractor{n}"] for n in (1, 2, 3)], row["correct_answer"], seed=index
+            ),
+        }
+        for index, row in enumerate(rows)
+    ]
+
+
+def lab_bench(rows: Sequence[Row]) -> list[Row]:
+    """Distractors then the answer; ``shuffled`` by the row's id for lettered choices."""
+    return [
+        {
+            "id": row["id"],
+            "question": row["question"],
+            **_shuffled(list(row["distractors"]), row["ideal"], seed=row["id"]),
         }
         for row in rows
     ]
 
 
-def _clean(text: str) -> str:
-    text = text.strip().replace(" [title]", ". ")
-    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+def _shuffled(distractors: list[str], answer: str, seed: int | str) -> Row:
+    """Choices in both orders, with the index of the answer in each."""
+    choices = [*distractors, answer]
+    order = list(range(len(choices)))
+    random.Random(seed).shuffle(order)
+    return {
+        "choices": choices,
+        "gold": len(distractors),
+        "shuffled": [choices[i] for i in order],
+        "shuffled_gold": order.index(len(distractors)),
+    }
 
 
-HOOKS: dict[str, Hook] = {"hellaswag": hellaswag}
+def lambada(rows: Sequence[Row]) -> list[Row]:
+    """All words but the last, and the last one; words are what whitespace separates."""
+    documents = []
+    for index, row in enumerate(rows):
+        *words, last = row["text"].split()
+        documents.append({"id": index, "query": " ".join(words), "choices": [last], "gold": 0})
+    return documents
+
+
+def gsm8k(rows: Sequence[Row]) -> list[Row]:
+    """The solution without calculator marks, operators spaced, "So the answer is N." at its end."""
+    documents = []
+    for index, row in enumerate(rows):
+        marked = re.sub(r"<<[^<>]*>>", "", row["answer"])
+        solution, answer = (_spaced(part) for part in marked.rsplit("\n#### ", 1))
+        solution = solution[:1].upper() + solution[1:]
+        stop = "" if solution.endswith(".") else "."
+        documents.append(
+            {
+                "id": index,
+                "question": row["question"],
+                "choices": [f"{solution}{stop} So the answer is {answer}."],
+            }
+        )
+    return documents
+
+
+def _spaced(text: str) -> str:
+    # Every such character counts as an operator, also the hyphen of a word and a minus sign.
+    return re.sub(r"\s+", " ", re.sub(r"[-+*/=]", r" \g<0> ", text)).strip()
+
+
+def coqa(rows: Sequence[Row]) -> list[Row]:
+    """``history``: the turns before this one, with their gold answers."""
+    documents = []
+    for row in rows:
+        turn = int(row["id"].rpartition("_turn")[2])
+        history = "".join(
+            f"\n\nQuestion: {qa['question']}\nAnswer: {qa['answer']}"
+            for qa in row["previous_qa"][:turn]
+        )
+        documents.append(
+            {
+                "id": row["id"],
+                "story": row["story"],
+                "history": f"\n\nPreceding questions:{history}" if history else "",
+                "question": row["question"],
+                "choices": row["answers"],
+            }
+        )
+    return documents
+
+
+def copycolors(rows: Sequence[Row]) -> list[Row]:
+    """Question and choices out of a rendered query with `` A. text`` lines."""
+    return [
+        {
+            "id": row["id"],
+            "base": row["id"],
+            "question": row["query"].partition("\n")[0].removeprefix("Question: "),
+            "choices": re.findall(r"\n [A-Z]\. ([^\n]*)", row["query"]),
+            "gold": row["gold"],
+        }
+        for row in rows
+    ]
+
+
+def copycolors_cyclic(rows: Sequence[Row]) -> list[Row]:
+    """Every question with its choices in every cyclic order, so that each letter is right once."""
+    documents = []
+    for doc in copycolors(rows):
+        choices = doc["choices"]
+        for shift in range(len(choices)):
+            documents.append(
+                {
+                    **doc,
+                    "id": f"{doc['id']}_shift{shift}" if shift else doc["id"],
+                    "choices": choices[shift:] + choices[:shift],
+                    "gold": (doc["gold"] - shift) % len(choices),
+                }
+            )
+    return documents
+
+
+HOOKS: dict[str, Hook] = {
+    "copycolors": copycolors,
+    "copycolors_cyclic": copycolors_cyclic,
+    "coqa": coqa,
+    "gsm8k": gsm8k,
+    "hellaswag": hellaswag,
+    "lab_bench": lab_bench,
+    "lambada": lambada,
+    "sciq": sciq,
+}

@@ -6,6 +6,7 @@ and what a prompt looks like (``formats``). ``variants`` overlay parts of that. 
 definition can stand for many (``each``): ``$name`` in any text is replaced.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -121,7 +122,7 @@ class Form(Config):
     primary: Metric
     metrics: list[Metric] | None = None
     num_shots: int = Field(ge=0)
-    shots: list[ShotSource] = []
+    shots: tuple[ShotSource, ...] = ()
 
     @model_validator(mode="after")
     def _templates(self) -> "Form":
@@ -136,32 +137,34 @@ class Variant(Config):
     summary: str
     split: str | None = None
     limit: int | None = Field(default=None, gt=0)
-    formats: dict[FormatName | Literal["all"], dict[str, Any]] = {}
+    formats: dict[FormatName | Literal["all"], dict[str, Any]] = Field(default_factory=dict)
 
 
 class Family(Config):
     """A benchmark: its documents, formats and variants."""
 
     summary: str
-    aliases: list[str] = []
+    aliases: tuple[str, ...] = ()
     split: str
     splits: dict[str, list[Place]]
-    readings: dict[str, Reading] = {"raw": Reading()}
+    readings: dict[str, Reading] = Field(default_factory=lambda: {"raw": Reading()})
     cluster: str | None = None
     default: FormatName
     formats: dict[FormatName, Form]
-    variants: dict[str, Variant] = {}
-    regimes: dict[str, str] = {}
-    notes: list[str] = []
+    variants: dict[str, Variant] = Field(default_factory=dict)
+    regimes: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Family":
         if self.default not in self.formats:
             raise ValueError(f"the default format '{self.default}' is not among the formats")
-        for name, form in [(None, self), *self.variants.items()]:
-            split = form.split
-            if split is not None and split != "all" and split not in self.splits:
-                where = f"variant '{name}'" if name else "the family"
+        wanted = {"the family": self.split}
+        wanted.update(
+            {f"variant '{name}'": v.split for name, v in self.variants.items() if v.split}
+        )
+        for where, split in wanted.items():
+            if split != "all" and split not in self.splits:
                 raise ValueError(f"{where} uses the split '{split}', which 'splits' does not have")
         for places in self.splits.values():
             for place in places:
@@ -178,7 +181,7 @@ class CatalogueFile(Config):
     """
 
     families: dict[str, Family]
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = Field(default_factory=dict)
     shared: Any = None
 
     @model_validator(mode="before")
@@ -193,10 +196,17 @@ class CatalogueFile(Config):
         return {**value, "families": expanded}
 
 
+_FORMS: list[tuple[str, Callable[[str], str]]] = [
+    ("_words", lambda text: text.replace("_", " ")),
+    ("", str),
+]
+
+
 def _expand_each(name: str, family: Any) -> dict[str, Any]:
     """The families that one definition with ``each`` stands for; itself without.
 
     ``each`` is a list of replacements (``{name: text}``), or ``{name: [texts]}`` for a single one.
+    ``$name_words`` is the text with its underscores as spaces.
     """
     if not isinstance(family, dict) or "each" not in family:
         return {name: family}
@@ -207,13 +217,18 @@ def _expand_each(name: str, family: Any) -> dict[str, Any]:
     if not (isinstance(each, list) and all(isinstance(item, dict) for item in each)):
         raise ValueError(f"{name}: 'each' must be {{name: [texts]}} or a list of {{name: text}}")
     rest = {key: value for key, value in family.items() if key != "each"}
+    # Longer names first: "$a_words" holds "$a".
+    each = [
+        {key + suffix: change(str(text)) for suffix, change in _FORMS for key, text in item.items()}
+        for item in each
+    ]
     return {_replace(name, item): _replace(rest, item) for item in each}
 
 
 def _replace(value: Any, replacements: dict[str, str]) -> Any:
     if isinstance(value, str):
         for old, new in replacements.items():
-            value = value.replace(f"${old}", str(new))
+            value = value.replace(f"${old}", new)
         return value
     if isinstance(value, dict):
         return {_replace(k, replacements): _replace(v, replacements) for k, v in value.items()}

@@ -97,7 +97,8 @@ def _sha256(stamps: tuple[tuple[str, int, int], ...]) -> str:
 
 @lru_cache(maxsize=64)
 def _cached(reader: Any, path: Path, stamps: tuple[tuple[str, int, int], ...]) -> tuple[Row, ...]:
-    # ``stamps`` is part of the key: a file that changes is read again.
+    # Part of the key, so that a file that changes is read again.
+    del stamps
     return tuple(reader(path))
 
 

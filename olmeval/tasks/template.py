@@ -31,7 +31,7 @@ FILTERS: dict[str, Callable[[Any], Any]] = {
     "lf": lambda value: str(value).replace("\r\n", "\n"),
     "spaces": lambda value: str(value).replace("_", " "),
     "comma": lambda value: ", ".join(str(item) for item in value),
-    "lines": lambda value: "\n".join(str(item) for item in value),
+    "words": lambda value: " ".join(str(item) for item in value),
     # The text Python prints for a one-item tuple of the value's items (a published mistake).
     "tuple": lambda value: str(tuple(value)),
 }
