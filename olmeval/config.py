@@ -64,7 +64,8 @@ def _set_dotted(value: dict[str, Any], path: list[str], override: Any) -> None:
 
 
 def _describe(error: ValidationError, node: Any, source: str, model: type[BaseModel]) -> str:
-    first = error.errors()[0]
+    # A misspelt required key is missing, too: the misspelling is what to say.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     location: Location = first["loc"]
     line = _line(node, location)
     where = f"{source}:{line}" if line else source
