@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from olmeval.errors import CorruptFileError, UserError
@@ -153,7 +154,7 @@ def load_checkpoint(
     try:
         with _single_process():
             dcp.load(loaded, checkpoint_id=path / "train_state")
-    except Exception as error:
+    except (Exception, CheckpointException) as error:  # the latter derives from BaseException
         raise CorruptFileError(
             f"cannot resume from '{path / 'train_state'}' ({type(error).__name__}); "
             "delete the step's folder to resume from the one before"

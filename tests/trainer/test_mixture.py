@@ -218,9 +218,7 @@ def test_a_run_longer_than_all_data_is_refused() -> None:
 
 
 def test_a_run_of_exactly_all_data_is_accepted() -> None:
-    shares = plan_shares(
-        {"a": 0.5, "b": 0.5}, {"a": 30, "b": 70}, 100, max_epochs=1, repeat="clip"
-    )
+    shares = plan_shares({"a": 0.5, "b": 0.5}, {"a": 30, "b": 70}, 100, max_epochs=1, repeat="clip")
     assert [share.drawn for share in shares] == [30, 70]
 
 

@@ -29,7 +29,9 @@ def test_no_warmup_and_no_decay() -> None:
 
 def test_a_step_gets_the_mean_over_its_tokens() -> None:
     schedule = Schedule("linear", total=100, warmup=0)
-    assert [schedule.at_step(i, 25) for i in range(4)] == pytest.approx([0.875, 0.625, 0.375, 0.125])
+    assert [schedule.at_step(i, 25) for i in range(4)] == pytest.approx(
+        [0.875, 0.625, 0.375, 0.125]
+    )
 
 
 def test_the_batch_size_does_not_change_the_area() -> None:
