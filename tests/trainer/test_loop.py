@@ -190,9 +190,9 @@ def test_another_recipe_in_the_same_folder_is_refused(make_recipe: Any, tmp_path
     train(make_recipe(), tmp_path, progress=False)
     with pytest.raises(UserError, match=r"another recipe \(optimizer.lr was 0.005, now 0.1\)"):
         train(make_recipe({"optimizer.lr": 0.1}), tmp_path, progress=False)
+    mixture = {"low": 0.1, "mid": 0.1, "high": 0.8}
+    changed = make_recipe({"data.mixture": mixture, "data.mix_name": "natural"})
     with pytest.raises(UserError, match=r"another recipe \(data.counts.high was 68, now 154"):
-        mixture = {"low": 0.1, "mid": 0.1, "high": 0.8}
-        changed = make_recipe({"data.mixture": mixture, "data.mix_name": "natural"})
         train(changed, tmp_path, progress=False)
 
 
@@ -220,7 +220,7 @@ def test_a_damaged_checkpoint_is_named(make_recipe: Any, tmp_path: Path) -> None
 
 
 def test_a_broken_device_is_refused(make_recipe: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="train.device 'cpux' does not work here"):
+    with pytest.raises(UserError, match=r"train\.device 'cpux' does not work here"):
         train(make_recipe({"train.device": "cpux"}), tmp_path, progress=False)
 
 
