@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
-        tmp.unlink(missing_ok=True)
+        with suppress(OSError):
+            tmp.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -54,6 +55,17 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+def make_dir(path: Path) -> Path:
+    """Creates a folder that can be written to; raises :class:`UserError` when that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from None
+    if not os.access(path, os.W_OK):
+        raise UserError(f"cannot write '{path}': permission denied")
+    return path
 
 
 def fsync(path: Path) -> None:

@@ -38,7 +38,10 @@ class LazyGroup(click.Group):
 
 COMMANDS = {
     "run": ("olmeval.cli.run:run", "Evaluate one checkpoint or many on tasks."),
-    "results": ("olmeval.cli.results:results", "Scores with standard errors, as a table or a file."),
+    "results": (
+        "olmeval.cli.results:results",
+        "Scores with standard errors, as a table or a file.",
+    ),
     "tasks": ("olmeval.cli.tasks:tasks", "List, show and preview tasks."),
     "train": ("olmeval.cli.train:train", "Train a model from a recipe."),
     "data": ("olmeval.cli.data:data", "Pull benchmark data, build corpora."),
@@ -72,3 +75,7 @@ def run_cli(group: click.Group, prog: str) -> None:
 def main() -> None:
     """Entry point of the ``olmeval`` script."""
     run_cli(cli, "olmeval")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """``olmeval run``: evaluate checkpoints on tasks."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -98,16 +99,20 @@ def run(
     from olmeval.engine.evaluate import Settings, evaluate_many
     from olmeval.results.run import long_table, records
 
-    runs = evaluate_many(
-        models,
-        tasks,
-        output=output,
-        limit=parse_limit(limit),
-        settings=Settings(device, dtype, tokenizer, bos, max_length, batch_size, row_tokens),
-        task_paths=task_path,
-        allow_errors=allow_errors,
-        progress=True,
-    )
+    try:
+        runs = evaluate_many(
+            models,
+            tasks,
+            output=output,
+            limit=parse_limit(limit),
+            settings=Settings(device, dtype, tokenizer, bos, max_length, batch_size, row_tokens),
+            task_paths=task_path,
+            allow_errors=allow_errors,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command continues from here", err=True)
+        sys.exit(130)
     table = long_table(runs)
     if as_json:
         click.echo(json.dumps(records(table), indent=2))

@@ -16,7 +16,7 @@ from olmeval.engine.infer import ignore, infer, request_keys
 from olmeval.engine.score import instance_table, score_task
 from olmeval.engine.work import Work, load_work
 from olmeval.errors import UserError
-from olmeval.files import atomic_path, read_json, write_json
+from olmeval.files import atomic_path, make_dir, read_json, write_json
 from olmeval.results.run import Run
 from olmeval.results.store import ResponseStore
 
@@ -124,7 +124,7 @@ def _evaluate_one(
     limit: int | float | None,
     track: Track,
 ) -> Run:
-    folder = output / checkpoint.name
+    folder = make_dir(output / checkpoint.name)
     asked = {
         "fingerprint": fingerprint(checkpoint),
         "tasks": {w.task.name: w.task.hash for w in work.tasks},
@@ -140,7 +140,7 @@ def _evaluate_one(
             f"'{folder}' holds a run with {_first_difference(earlier['asked'], asked)}; choose "
             "another --output, or delete it"
         )
-    if earlier is not None and earlier["status"] != "running":
+    if earlier is not None and earlier["status"] == "complete":
         track(checkpoint.name, 1)(1)
         return Run(folder)
 

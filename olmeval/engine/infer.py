@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ class Scores:
     tokens: NDArray[np.int64]
     greedy: NDArray[np.bool_]
     failed: NDArray[np.bool_]
+
+
+NO_RESPONSE = Response(b"", float("nan"), 0)
 
 
 def request_keys(plan: Plan, info: ModelInfo) -> list[bytes]:
@@ -77,10 +81,13 @@ def infer(
     advance(int(done.sum()))
     for part in backend.score(plan, plan.pending(done)):
         fresh = [_response(keys[k], part, k, plan) for k in range(part.lo, part.hi) if not done[k]]
-        store.put(fresh)
-        found.update((r.key, r) for r in fresh)
+        # A number that is not finite is a fault, not an answer: it is not kept, so that the same
+        # command tries it again.
+        answers = [r for r in fresh if isfinite(r.logprob)]
+        store.put(answers)
+        found.update((r.key, r) for r in answers)
         advance(len(fresh))
-    return _collect(prepared, [found[key] for key in keys])
+    return _collect(prepared, [found.get(key) for key in keys])
 
 
 def _response(key: bytes, part: ScoredRange, k: int, plan: Plan) -> Response:
@@ -92,8 +99,8 @@ def _response(key: bytes, part: ScoredRange, k: int, plan: Plan) -> Response:
     return Response(key, total, len(scores), bool(part.greedy[span].all()), scores.copy())
 
 
-def _collect(prepared: Prepared, responses: list[Response]) -> Scores:
-    """From distinct sequences back to the run's requests."""
+def _collect(prepared: Prepared, responses: list[Response | None]) -> Scores:
+    """From distinct sequences back to the run's requests; what has no answer has failed."""
     n = len(prepared.tokenized.too_long)
     scores = Scores(
         logprob=np.full(n, np.nan),
@@ -102,8 +109,10 @@ def _collect(prepared: Prepared, responses: list[Response]) -> Scores:
         failed=np.ones(n, np.bool_),
     )
     of = prepared.plan.unique_of
-    scores.logprob[prepared.scored] = np.array([r.logprob for r in responses])[of]
-    scores.tokens[prepared.scored] = np.array([r.tokens for r in responses], np.int64)[of]
-    scores.greedy[prepared.scored] = np.array([r.greedy for r in responses], np.bool_)[of]
-    scores.failed[:] = ~np.isfinite(scores.logprob)
+    answered = np.array([r is not None for r in responses], np.bool_)
+    kept = [r or NO_RESPONSE for r in responses]
+    scores.logprob[prepared.scored] = np.array([r.logprob for r in kept])[of]
+    scores.tokens[prepared.scored] = np.array([r.tokens for r in kept], np.int64)[of]
+    scores.greedy[prepared.scored] = np.array([r.greedy for r in kept], np.bool_)[of]
+    scores.failed[prepared.scored] = ~answered[of]
     return scores

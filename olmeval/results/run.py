@@ -114,5 +114,5 @@ def long_table(runs: Iterable[Run]) -> "pd.DataFrame":
 
 def records(table: "pd.DataFrame") -> list[dict[str, Any]]:
     """The rows of a table as JSON-ready dictionaries; missing values are None."""
-    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
-    return rows
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
