@@ -38,22 +38,23 @@ def load_split(
 
 
 def read_documents(rows: Rows, reading: Reading, name: str) -> list[Document]:
-    """Applies a reading; raises :class:`UserError` that names task and row."""
+    """Applies a reading; a document without ``id`` gets its position.
+
+    Raises :class:`UserError` that names task and row.
+    """
     docs: Sequence[Row] = rows.rows
     if reading.prepare is not None:
-        if reading.prepare not in HOOKS:
-            raise UserError(
-                f"task '{name}': unknown hook '{reading.prepare}'{nearest(reading.prepare, HOOKS)}"
-            )
         docs = HOOKS[reading.prepare](docs)
     if reading.fields is None:
-        return [{"_index": index, **doc} for index, doc in enumerate(docs)]
+        return [{"id": index, "_index": index, **doc} for index, doc in enumerate(docs)]
     getters = {field: _getter(expression) for field, expression in reading.fields.items()}
     documents = []
     for index, doc in enumerate(docs):
         values = {"_index": index, **doc}
         try:
-            documents.append({field: get(values) for field, get in getters.items()})
+            documents.append(
+                {"id": index, **{field: get(values) for field, get in getters.items()}}
+            )
         except (UserError, ValueError) as error:
             raise UserError(f"task '{name}': row {index} of the data: {error}") from None
     return documents

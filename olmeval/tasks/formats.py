@@ -74,13 +74,10 @@ class Renderer:
     def _values(self, doc: Document) -> tuple[dict[str, Any], Sequence[str], int]:
         choices = self._choices(doc)
         if not isinstance(choices, list) or not choices:
-            raise UserError(f"document '{doc.get('id')}': 'choices' must be a list that holds text")
+            raise UserError("'choices' must be a list that holds text")
         gold = int(self._gold(doc))
         if not 0 <= gold < len(choices):
-            raise UserError(
-                f"document '{doc.get('id')}': the gold index {gold} is outside its"
-                f" {len(choices)} choices"
-            )
+            raise UserError(f"the gold index {gold} is outside its {len(choices)} choices")
         values = dict(doc)
         if not self.letters:
             return values, choices, gold
@@ -108,7 +105,10 @@ def instances(
     for doc_id, doc in enumerate(docs):
         native_id = str(doc["id"])
         prefix = shots.prefix(native_id) if shared_prefix is None else shared_prefix
-        rendered = renderer.document(doc, only_gold)
+        try:
+            rendered = renderer.document(doc, only_gold)
+        except (UserError, ValueError) as error:
+            raise UserError(f"document '{native_id}': {error}") from None
         requests = tuple(
             [
                 Request("loglikelihood", prefix + context, continuation)

@@ -1,19 +1,20 @@
 """The task names of OLMES users, as they stand in their scripts.
 
 ``family[:format][:variant]::regime[:subset]`` becomes our spec plus the regime, which the registry
-turns into what it means for the family. A few OLMES families carry a part of ours after a colon
-(``mt_mbpp_v2fix:cpp``).
+turns into what it means for the family. Some OLMES names of a family hold a colon
+(``mt_mbpp_v2fix:cpp``), so an alias may stand for one part of a name or for two.
 """
 
 from collections.abc import Mapping
 
 
 def from_olmes(text: str, aliases: Mapping[str, str]) -> tuple[str, str | None]:
-    """Our spec text and the regime of an OLMES name, or ``text`` itself and None."""
+    """The spec of a name, aliases replaced, and its regime (None without ``::``)."""
     name, found, regime = text.strip().partition("::")
-    family, _, rest = name.partition(":")
-    second, _, tail = rest.partition(":")
-    # An alias may hold a colon: "mt_mbpp:bash" is our family "mt_mbpp_bash".
-    if second and f"{family}:{second}" in aliases:
-        name = ":".join(part for part in (aliases[f"{family}:{second}"], tail) if part)
-    return name, regime if found else None
+    parts = name.split(":")
+    for length in (2, 1):
+        alias = ":".join(parts[:length])
+        if alias in aliases:
+            parts = [aliases[alias], *parts[length:]]
+            break
+    return ":".join(parts), regime if found else None

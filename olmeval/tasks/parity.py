@@ -75,6 +75,11 @@ def compare_all(on_folder: Callable[[FolderParity], None] | None = None) -> list
     return results
 
 
+def count_folders() -> int:
+    """How many folders :func:`compare_all` goes through."""
+    return len(load_config(FOLDERS, Folders).folders)
+
+
 def compare(name: str, folder: Folder) -> FolderParity:
     """Rebuilds one folder and counts the requests that are equal."""
     stored = read_requests(name)

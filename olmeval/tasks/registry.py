@@ -1,50 +1,26 @@
-"""From a spec to a task: the catalogue, its groups and aliases, and the public ``load_task``."""
+"""From a spec to a task that is ready to be asked: ``expand``, ``load_task``, ``describe``."""
 
-import fnmatch
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from olmeval.config import load_config
 from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_json
 from olmeval.requests import Instance
 from olmeval.tasks.documents import Document, load_split
+from olmeval.tasks.families import Catalogue, Entry, forms_of, load_catalogue
 from olmeval.tasks.formats import Renderer, instances
 from olmeval.tasks.olmes import from_olmes
-from olmeval.tasks.schema import CatalogueFile, Family, Form
+from olmeval.tasks.schema import Family, Form
 from olmeval.tasks.shots import SEED, Shots, load_shots
 from olmeval.tasks.spec import Spec, parse, with_parts
 
-CATALOGUE = Path(__file__).parent / "catalogue"
 CHOICE_METRICS = ("acc_raw", "acc_per_token", "acc_per_char", "acc_per_byte", "bits_per_byte")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A family of the catalogue and the folder of the file that defines it."""
-
-    name: str
-    family: Family
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """Everything that can be named: families, groups of families, and other names for both."""
-
-    entries: dict[str, Entry]
-    groups: dict[str, tuple[str, ...]]
-    aliases: dict[str, str]
-
-    def names(self) -> list[str]:
-        return [*self.entries, *self.groups, *self.aliases]
 
 
 @dataclass(frozen=True)
@@ -148,6 +124,63 @@ def load_task(
     )
 
 
+def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[str, Any]]:
+    """What there is: tasks, then groups, whose name or summary contains ``pattern``.
+
+    Keys: task, formats, variants, primary_metric (of the default format), aliases, summary.
+    """
+    catalogue = load_catalogue(task_paths)
+    rows = []
+    for name, entry in catalogue.entries.items():
+        family = entry.family
+        rows.append(
+            {
+                "task": name,
+                "formats": sorted(forms_of(family)),
+                "variants": list(family.variants),
+                "primary_metric": family.formats[family.default].primary,
+                "aliases": list(family.aliases),
+                "summary": family.summary,
+            }
+        )
+    for name, members in catalogue.groups.items():
+        first = catalogue.entries[members[0]].family
+        rows.append(
+            {
+                "task": name,
+                "formats": sorted(forms_of(first)),
+                "variants": list(first.variants),
+                "primary_metric": first.formats[first.default].primary,
+                "aliases": [],
+                "summary": f"group of {len(members)} tasks",
+            }
+        )
+    return [row for row in rows if pattern in row["task"] or pattern in str(row["summary"])]
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """Everything that determines the numbers of ``task``, as plain values."""
+    definition = task.definition
+    form = definition.form
+    return {
+        "task": task.name,
+        "summary": definition.entry.family.summary,
+        "hash": task.hash,
+        "primary metric": task.primary_metric,
+        "metrics": ", ".join(task.metrics),
+        "prompt": {
+            key: repr(getattr(form, key))
+            for key in ("description", "prompt", "target", "shot", "unconditional")
+            if getattr(form, key)
+        },
+        "documents": f"{len(task.documents)} of {task.provenance['documents_available']}",
+        "data": task.provenance["data"],
+        "shots": {"count": task.provenance["num_shots"], **task.shots.provenance},
+        "deviations": task.provenance["deviations"],
+        "variants": {n: v.summary for n, v in definition.entry.family.variants.items()},
+    }
+
+
 def _extra_metrics(definition: Definition, metrics: Sequence[str]) -> tuple[str, ...]:
     extra = tuple(m for m in metrics if m not in definition.metrics)
     for metric in extra:
@@ -200,7 +233,7 @@ def sample_docs(docs: Sequence[Document], limit: int | float | None) -> list[Doc
 
 def expand(specs: Sequence[str], task_paths: Sequence[Path] = ()) -> list[str]:
     """Groups and aliases to canonical specs of single tasks, in order, each once."""
-    catalogue = load_catalogue(tuple(task_paths))
+    catalogue = load_catalogue(task_paths)
     result: dict[str, None] = {}
     for text in specs:
         spec = _parse_known(text, catalogue)
@@ -212,7 +245,7 @@ def expand(specs: Sequence[str], task_paths: Sequence[Path] = ()) -> list[str]:
 
 def resolve(text: str, task_paths: Sequence[Path] = ()) -> Definition:
     """The full definition of one task; raises :class:`UserError` for a group."""
-    catalogue = load_catalogue(tuple(task_paths))
+    catalogue = load_catalogue(task_paths)
     spec = _parse_known(text, catalogue)
     if spec.family in catalogue.groups:
         members = catalogue.groups[spec.family]
@@ -226,8 +259,7 @@ def _parse_known(text: str, catalogue: Catalogue) -> Spec:
     """Parses a spec (ours or OLMES') and checks that its family or group exists."""
     name, regime = from_olmes(text, catalogue.aliases)
     spec = parse(name)
-    family = catalogue.aliases.get(spec.family, spec.family)
-    spec = Spec(family, spec.format, spec.variants, spec.shots, spec.samples)
+    family = spec.family
     if family not in catalogue.entries and family not in catalogue.groups:
         raise UserError(f"unknown task '{text}'{nearest(family, catalogue.names())}")
     if regime is not None:
@@ -249,9 +281,7 @@ def _define(spec: Spec, text: str, catalogue: Catalogue) -> Definition:
     entry = catalogue.entries[spec.family]
     family = entry.family
     form_name = spec.format or family.default
-    forms: dict[str, Form] = {str(name): form for name, form in family.formats.items()}
-    if "bpb" not in forms and "rc" in forms:
-        forms["bpb"] = forms["rc"].model_copy(update={"primary": "bits_per_byte", "metrics": None})
+    forms = forms_of(family)
     if form_name not in forms:
         raise UserError(
             f"task '{text}': '{spec.family}' has no format '{form_name}'; it has"
@@ -292,30 +322,3 @@ def _overlay(form: Form, changes: dict[str, Any], text: str) -> Form:
     except ValidationError as error:
         problem = error.errors()[0]
         raise UserError(f"task '{text}': {problem['loc']}: {problem['msg']}") from None
-
-
-@lru_cache(maxsize=8)
-def load_catalogue(task_paths: tuple[Path, ...] = ()) -> Catalogue:
-    """Reads the catalogue and the folders ``task_paths``; raises :class:`UserError`."""
-    entries: dict[str, Entry] = {}
-    groups: dict[str, tuple[str, ...]] = {}
-    aliases: dict[str, str] = {}
-    patterns: dict[str, list[str]] = {}
-    for folder in (CATALOGUE, *task_paths):
-        files = sorted(folder.glob("*.yaml"))
-        if not files:
-            raise UserError(f"'{folder}' holds no task file (*.yaml)")
-        for path in files:
-            content = load_config(path, CatalogueFile)
-            patterns.update(content.groups)
-            for name, family in content.families.items():
-                if name in entries:
-                    raise UserError(f"'{path}': the task '{name}' exists already")
-                entries[name] = Entry(name, family, path.parent)
-                aliases.update(dict.fromkeys(family.aliases, name))
-    for group, members in patterns.items():
-        found = [n for member in members for n in fnmatch.filter(entries, member)]
-        if not found:
-            raise UserError(f"the group '{group}' has no members")
-        groups[group] = tuple(found)
-    return Catalogue(entries, groups, aliases)

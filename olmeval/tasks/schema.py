@@ -6,12 +6,15 @@ and what a prompt looks like (``formats``). ``variants`` overlay parts of that. 
 definition can stand for many (``each``): ``$name`` in any text is replaced.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from olmeval.config import Config
+from olmeval.errors import UserError, nearest
+from olmeval.tasks.hooks import HOOKS
 from olmeval.tasks.template import compile_template
 
 Metric = Literal[
@@ -48,6 +51,21 @@ class Place(Config):
         return self
 
 
+def _check_templates(*templates: str) -> None:
+    try:
+        for template in templates:
+            compile_template(template)
+    except UserError as error:  # pydantic adds file and key to a ValueError
+        raise ValueError(str(error)) from None
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+
+
 class Match(Config):
     """Group 1 of ``pattern`` matched against the whole of ``match`` (dot matches newlines)."""
 
@@ -70,6 +88,22 @@ class Reading(Config):
 
     prepare: str | None = None
     fields: dict[str, str | list[str] | Match | IndexOf] | None = None
+
+    @model_validator(mode="after")
+    def _templates(self) -> "Reading":
+        if self.prepare is not None and self.prepare not in HOOKS:
+            raise ValueError(f"unknown hook '{self.prepare}'{nearest(self.prepare, HOOKS)}")
+        for expression in (self.fields or {}).values():
+            if isinstance(expression, Match):
+                _check_templates(expression.match)
+                if _regex(expression.pattern).groups != 1:
+                    raise ValueError(f"the pattern {expression.pattern!r} needs one group")
+            elif isinstance(expression, IndexOf):
+                of = [expression.of] if isinstance(expression.of, str) else []
+                _check_templates(expression.index, *of)
+            else:
+                _check_templates(*([expression] if isinstance(expression, str) else expression))
+        return self
 
 
 class ShotSource(Config):
@@ -99,6 +133,7 @@ class ShotSource(Config):
             raise ValueError("'recover' and 'count' go together")
         if (self.ids is None) != (self.split is None):
             raise ValueError("'ids' and 'split' go together")
+        _regex(self.cut)
         if self.exclude_self and self.sample is None:
             raise ValueError("'exclude_self' belongs to 'sample'")
         return self
@@ -126,8 +161,7 @@ class Form(Config):
 
     @model_validator(mode="after")
     def _templates(self) -> "Form":
-        for template in (self.prompt, self.target, self.shot or "", self.choices, self.gold):
-            compile_template(template)
+        _check_templates(self.prompt, self.target, self.shot or "", self.choices, self.gold)
         return self
 
 
@@ -141,10 +175,14 @@ class Variant(Config):
 
 
 class Family(Config):
-    """A benchmark: its documents, formats and variants."""
+    """A benchmark: its documents, formats and variants.
+
+    ``aliases`` and ``regimes`` map another name, or what stands after OLMES' ``::``, to parts of
+    a spec. ``notes`` are what a reader of the score should know.
+    """
 
     summary: str
-    aliases: tuple[str, ...] = ()
+    aliases: dict[str, str] = Field(default_factory=dict)
     split: str
     splits: dict[str, list[Place]]
     readings: dict[str, Reading] = Field(default_factory=lambda: {"raw": Reading()})

@@ -1,0 +1,188 @@
+"""``olmeval tasks``: list, show and preview tasks; compare our prompts with the pulled ones."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from olmeval.tasks.preview import Piece
+
+task_path = click.option(
+    "--task-path",
+    "task_paths",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder with further task files (may be given more than once).",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(epilog="Example: olmeval tasks preview arc_easy:rc:5shot")
+def tasks() -> None:
+    """List, show and preview tasks."""
+
+
+@tasks.command("list", epilog="Example: olmeval tasks list basic")
+@click.argument("pattern", default="")
+@task_path
+@as_json
+def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
+    """List the tasks whose name or summary contains PATTERN."""
+    from olmeval.tasks.registry import list_tasks
+
+    rows = list_tasks(pattern, task_paths)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    for column in ("formats", "variants", "primary", "what"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["task"],
+            " ".join(row["formats"]),
+            " ".join(row["variants"]),
+            row["primary_metric"],
+            row["summary"],
+        )
+    Console().print(table)
+
+
+@tasks.command(epilog="Example: olmeval tasks show arc_challenge:rc::olmes:full")
+@click.argument("spec")
+@task_path
+@as_json
+def show(spec: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
+    """Show what SPEC means: definition, data, shots, deviations worth knowing."""
+    from olmeval.tasks.registry import describe, load_task
+
+    description = describe(load_task(spec, task_paths=task_paths))
+    if as_json:
+        click.echo(json.dumps(description, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for key, value in description.items():
+        for line, text in enumerate(_lines(value)):
+            head = f"[bold]{key:<16}[/bold]" if line == 0 else " " * 16
+            console.print(head, end=" ")
+            console.print(text, markup=False, soft_wrap=True)
+
+
+def _lines(value: Any) -> list[str]:
+    """A value of a description as lines of text; templates keep their newlines as ``\\n``."""
+    if isinstance(value, dict):
+        return [
+            f"{k}: {v if isinstance(v, str | int) else json.dumps(v)}" for k, v in value.items()
+        ]
+    if isinstance(value, list | tuple):
+        return [line for item in value for line in _lines(item)] or ["none"]
+    return [str(value)]
+
+
+@tasks.command(epilog="Example: olmeval tasks preview winogrande -n 2 --model checkpoints/step100")
+@click.argument("spec")
+@click.option("-n", "count", default=1, show_default=True, help="Documents to show.")
+@click.option(
+    "--model",
+    "--tokenizer",
+    "tokenizer",
+    type=click.Path(path_type=Path, exists=True),
+    help="A folder with tokenizer.json, or the file; default: a tokenizer of the pulled data.",
+)
+@task_path
+def preview(spec: str, count: int, tokenizer: Path | None, task_paths: tuple[Path, ...]) -> None:
+    """Print the exact prompts of SPEC with white space and token borders made visible."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from olmeval.tasks.preview import load_tokenizer, visible
+    from olmeval.tasks.preview import preview as preview_task
+    from olmeval.tasks.registry import load_task
+
+    loaded, name = load_tokenizer(tokenizer)
+    task = load_task(spec, task_paths=task_paths)
+    console = Console(highlight=False)
+    console.print(f"{task.name}  ({len(task.documents)} documents, tokenizer {name})", style="bold")
+    console.print("· space  → tab  ↵ newline  │ token border", style="dim")
+    for view in preview_task(task, loaded, count):
+        console.print(f"\ndocument {view.native_id}", style="bold")
+        context = None
+        for number, request in enumerate(view.requests):
+            if request.context != context:
+                context = request.context
+                console.print(f"context, {len(context)} tokens", style="bold cyan")
+                console.print(_styled(context, "cyan"), soft_wrap=True)
+            gold = "  gold" if request.is_gold else ""
+            label = f"continuation {number}, {len(request.continuation)} tokens{gold}"
+            console.print(label, style="bold green" if gold else "bold magenta")
+            console.print(
+                _styled(request.continuation, "green" if gold else "magenta"), soft_wrap=True
+            )
+            if request.crossing:
+                crossing = f"one token spans context and continuation: {visible(request.crossing)}"
+                console.print(Text(crossing, style="red"))
+        if view.unconditional:
+            prompt = visible(view.unconditional[0].context)
+            console.print(Text(f"every continuation is also scored after: {prompt}", style="dim"))
+
+
+def _styled(pieces: "Sequence[Piece]", color: str) -> "Text":
+    from rich.text import Text
+
+    from olmeval.tasks.preview import visible
+
+    text = Text()
+    for number, piece in enumerate(pieces):
+        if number:
+            text.append("│", style="dim")
+        text.append(visible(piece.text), style=color)
+    return text
+
+
+@tasks.command(epilog="Example: olmeval tasks parity --json > parity.json")
+@as_json
+def parity(as_json: bool) -> None:
+    """Rebuild the pulled rendered requests and count how many are equal, byte for byte."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from olmeval.tasks.parity import compare_all, count_folders
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("comparing folders", total=count_folders())
+        results = compare_all(lambda _: progress.advance(bar))
+    equal, total = sum(r.equal for r in results), sum(r.total for r in results)
+    if as_json:
+        rows = [vars(result) for result in results]
+        click.echo(json.dumps({"equal": equal, "total": total, "folders": rows}, indent=2))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("folder", no_wrap=True)
+    table.add_column("task", overflow="fold")
+    table.add_column("equal", justify="right")
+    table.add_column("total", justify="right")
+    table.add_column("reason", overflow="fold")
+    for result in results:
+        table.add_row(
+            result.folder,
+            result.spec or "",
+            f"{result.equal:,}",
+            f"{result.total:,}",
+            result.reason or "",
+            style="" if result.equal == result.total else "red",
+        )
+    table.add_row("all", "", f"{equal:,}", f"{total:,}", "", style="bold")
+    Console().print(table)

@@ -1,0 +1,83 @@
+"""Reading the catalogue: every family, group and alias that a spec can name."""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from olmeval.config import load_config
+from olmeval.errors import UserError
+from olmeval.tasks.schema import CatalogueFile, Family, Form
+
+CATALOGUE = Path(__file__).parent / "catalogue"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A family of the catalogue and the folder of the file that defines it."""
+
+    name: str
+    family: Family
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that can be named. ``aliases`` maps a name to the text of a spec."""
+
+    entries: dict[str, Entry]
+    groups: dict[str, tuple[str, ...]]
+    aliases: dict[str, str]
+
+    def names(self) -> list[str]:
+        """Every name, for suggestions."""
+        return [*self.entries, *self.groups, *self.aliases]
+
+
+def forms_of(family: Family) -> dict[str, Form]:
+    """A family's formats; every rc task has a bpb twin with the same prompts and shots."""
+    forms: dict[str, Form] = {str(name): form for name, form in family.formats.items()}
+    if "bpb" not in forms and "rc" in forms:
+        forms["bpb"] = forms["rc"].model_copy(update={"primary": "bits_per_byte", "metrics": None})
+    return forms
+
+
+def load_catalogue(task_paths: Sequence[Path] = ()) -> Catalogue:
+    """The catalogue of the package and the task files in the folders ``task_paths``.
+
+    Raises :class:`UserError` for a folder without task files, a mistake in a file, or a name
+    that is taken.
+    """
+    files: list[Path] = []
+    for folder in (CATALOGUE, *map(Path, task_paths)):
+        found = sorted(folder.glob("*.yaml"))
+        if not found:
+            raise UserError(f"'{folder}' holds no task file (*.yaml)")
+        files += found
+    return _load(tuple((path, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=8)
+def _load(files: tuple[tuple[Path, int], ...]) -> Catalogue:
+    entries: dict[str, Entry] = {}
+    patterns: dict[str, list[str]] = {}
+    aliases: dict[str, str] = {}
+    for path, _ in files:
+        content = load_config(path, CatalogueFile)
+        for name, family in content.families.items():
+            others = {alias: f"{name}:{rest}".strip(":") for alias, rest in family.aliases.items()}
+            for new in (name, *others):
+                if new in entries or new in aliases:
+                    raise UserError(f"'{path}': the task name '{new}' is taken")
+            entries[name] = Entry(name, family, path.parent)
+            aliases.update(others)
+        patterns.update(content.groups)
+    groups = {}
+    for group, members in patterns.items():
+        if group in entries or group in aliases:
+            raise UserError(f"the group '{group}' has the name of a task")
+        groups[group] = tuple(n for member in members for n in fnmatch.filter(entries, member))
+        if not groups[group]:
+            raise UserError(f"the group '{group}' has no members")
+    return Catalogue(entries, groups, aliases)
