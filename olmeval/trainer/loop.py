@@ -63,7 +63,8 @@ def train(
     """
     started = time.perf_counter()
     plan = resolve(recipe)
-    device = _device(recipe.train.device)
+    shape = recipe.train
+    device = _device(shape.device)
     with open_run(output, plan):
         model = build_model(plan.model, recipe.seed, device)
         spec = recipe.optimizer
@@ -85,7 +86,9 @@ def train(
         ):
             log = Log(file, plan.batch_tokens, counters)
             for step, (batch, waited) in enumerate(batches, start=first):
-                loss, entropy = _loss(model, batch, recipe)
+                loss, entropy = batch_loss(
+                    model, batch, z_weight=shape.z_loss, precision=shape.precision
+                )
                 loss.backward()
                 lr = spec.lr * plan.schedule.at_step(step, plan.batch_tokens)
                 norm, skipped = clipped_step(optimizer, parameters, lr, spec.clip)
@@ -126,10 +129,12 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _loss(model: Olmo2, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Loss to differentiate and plain cross-entropy of a batch [B, T + 1], per token."""
+def batch_loss(
+    model: Olmo2, batch: Tensor, *, z_weight: float, precision: str
+) -> tuple[Tensor, Tensor]:
+    """Loss to differentiate and plain cross-entropy of ``batch`` [B, T + 1], nats a token."""
     targets = batch[:, 1:].reshape(-1)
-    bf16 = recipe.train.precision == "bfloat16"
+    bf16 = precision == "bfloat16"
     with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16):
         hidden = model.model(batch[:, :-1]).flatten(0, 1)
     return linear_cross_entropy(
@@ -137,7 +142,7 @@ def _loss(model: Olmo2, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
         model.lm_head.weight,
         targets,
         num_tokens=len(targets),
-        z_weight=recipe.train.z_loss,
+        z_weight=z_weight,
     )
 
 

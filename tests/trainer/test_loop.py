@@ -228,16 +228,16 @@ def test_non_finite_steps_are_skipped_counted_and_survive_resumption(
     make_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    real = loop._loss
+    real = loop.batch_loss
     calls = {"n": 0}
 
-    def poisoned(*args: Any) -> Any:
+    def poisoned(*args: Any, **options: Any) -> Any:
         calls["n"] += 1
-        loss, entropy = real(*args)
+        loss, entropy = real(*args, **options)
         bad = calls["n"] in (4, 5, 6, 12)
         return (loss * float("nan"), entropy * float("nan")) if bad else (loss, entropy)
 
-    monkeypatch.setattr(loop, "_loss", poisoned)
+    monkeypatch.setattr(loop, "batch_loss", poisoned)
     result = train(make_recipe(), whole, progress=False)
     assert result.skipped == 4
     by_step = {r["step"]: r for r in rows(whole)}
