@@ -101,10 +101,10 @@ def _line(node: Any, location: Location) -> int | None:
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
     """Field names of the model that ``location`` points at."""
     for part in location:
-        if isinstance(part, int):
-            continue
         field = model.model_fields.get(str(part))
-        candidates = [] if field is None else [field.annotation, *_nested_args(field.annotation)]
+        if isinstance(part, int) or field is None:
+            continue  # an item of a list, a key of a mapping
+        candidates = [field.annotation, *_nested_args(field.annotation)]
         inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
         if not inner:
             return []
