@@ -33,7 +33,7 @@ def tasks() -> None:
 @task_path
 @as_json
 def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
-    """List the tasks whose name or summary contains PATTERN."""
+    """List the tasks with PATTERN in their name or starting a word about them."""
     from olmeval.tasks.registry import list_tasks
 
     rows = list_tasks(pattern, task_paths)

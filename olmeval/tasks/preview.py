@@ -1,6 +1,5 @@
 """What a model is shown: the exact text of a task's requests, cut where the tokenizer cuts it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,11 +101,6 @@ def request_view(request: Request, tokenizer: Any, is_gold: bool) -> RequestView
 def visible(text: str) -> str:
     """``text`` with white space made visible: · space, → tab, ↵ and a line break, ␍ return."""
     return text.translate(_VISIBLE)
-
-
-def plain(pieces: Sequence[Piece], border: str = "│") -> str:
-    """Pieces as visible text with ``border`` before every token but the first."""
-    return border.join(visible(piece.text) for piece in pieces)
 
 
 _VISIBLE = str.maketrans({" ": "·", "\t": "→", "\n": "↵\n", "\r": "␍", "\u00a0": "⍽"})

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ def load_task(
 
 
 def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[str, Any]]:
-    """What there is: tasks, then groups, whose name or summary contains ``pattern``.
+    """What there is: tasks, then groups, with ``pattern`` in the name or starting a word about it.
 
     Keys: task, formats, variants, primary_metric (of the default format), aliases, summary.
     """
@@ -155,7 +156,8 @@ def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[
                 "summary": f"group of {len(members)} tasks",
             }
         )
-    return [row for row in rows if pattern in row["task"] or pattern in str(row["summary"])]
+    word = re.compile(rf"\b{re.escape(pattern)}", re.IGNORECASE)
+    return [row for row in rows if pattern in row["task"] or word.search(str(row["summary"]))]
 
 
 def describe(task: Task) -> dict[str, Any]:
