@@ -20,7 +20,7 @@ def load_split(
 ) -> tuple[list[Document], list[dict[str, Any]]]:
     """The documents of ``split`` and the provenance of each source read.
 
-    ``all`` is test + validation + train, in that order (olmes.md, section 1.0).
+    ``all`` is test + validation + train, in that order (as OLMES has it, github.com/allenai/olmes).
     """
     splits = [split]
     if split == "all":

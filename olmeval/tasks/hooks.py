@@ -1,7 +1,8 @@
 """What a template cannot say: functions over the rows of one source, named in a ``reading``.
 
 A hook takes the raw rows of a split, in order, and returns the documents (as many or more).
-Rules are those of the reference recipes (olmes.md, section 1), told in our own code.
+Rules are those of OLMES (github.com/allenai/olmes), told in our own code and checked against its
+rendered requests (``parity.py``).
 """
 
 import random

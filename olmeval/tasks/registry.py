@@ -218,7 +218,7 @@ def sample_docs(docs: Sequence[Document], limit: int | float | None) -> list[Doc
     """At most ``limit`` documents (a float: that fraction, rounded up).
 
     When there are more: ``random.Random(1234).sample(docs, limit)``, so their order changes
-    (olmes.md, section 1.0).
+    (as OLMES has it, github.com/allenai/olmes).
     """
     if limit is None:
         return list(docs)

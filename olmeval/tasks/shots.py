@@ -109,7 +109,7 @@ def _load(
 def _draw(
     source: ShotSource, pool: Sequence[Document], count: int, name: str
 ) -> Sequence[Document]:
-    """The documents that ``source`` names (rules: olmes.md, section 1.0)."""
+    """The documents that ``source`` names (rules of OLMES, github.com/allenai/olmes)."""
     if source.ids is not None:
         by_id = {str(doc["id"]): doc for doc in pool}
         if missing := [i for i in source.ids if i not in by_id]:

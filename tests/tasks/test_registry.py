@@ -165,7 +165,7 @@ def test_arc_easy_is_loaded_and_rendered_quickly(pulled: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "documents", "primary"),
-    [  # Counts and primary metrics of the OLMo 3 recipe (olmes.md, section 1.2).
+    [  # Counts and primary metrics of the OLMo 3 recipe.
         ("arc_easy:rc", 2376, "acc_per_char"),
         ("arc_challenge:rc", 1172, "acc_uncond"),
         ("csqa:rc", 1221, "acc_uncond"),
