@@ -39,7 +39,7 @@ DOMAINS = ("arithmetic", "code", "facts", "noise", "patterns", "prose")
 VOCAB_SIZE = 4096
 # Text of each domain that the tokenizer is trained on; more changes the vocabulary little.
 TRAINING_BYTES = 1_000_000
-BATCH = 256
+BATCH = 32
 
 
 @dataclass(frozen=True)

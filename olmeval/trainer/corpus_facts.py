@@ -29,8 +29,8 @@ FACTS: dict[str, tuple[str, str, dict[str, str]]] = {
         ),
     ),
     "legs": (
-        "The number of legs of a {s} is {v}",
-        "How many legs does a {s} have?",
+        "Count of legs: {s}, {v}",
+        "On how many legs does a {s} stand?",
         _pairs(
             "dog: four, horse: four, cow: four, spider: eight, beetle: six, butterfly: six, "
             "chicken: two, duck: two, snake: zero, scorpion: eight, lizard: four, bee: six"

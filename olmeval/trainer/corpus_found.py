@@ -6,6 +6,7 @@ the point is that machines with the same Python get the same documents.
 
 import ast
 import inspect
+import os
 import random
 import re
 import sysconfig
@@ -23,12 +24,15 @@ MIN_PROSE = 80
 def source_files() -> list[Path]:
     """The standard library's own modules, in an order that does not depend on the file system."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = [
-        path
-        for path in root.rglob("*.py")
-        if SKIPPED.isdisjoint(path.relative_to(root).parts)
-        and not path.name.startswith(("_sysconfigdata", "sitecustomize", "usercustomize"))
-    ]
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(set(folders) - SKIPPED)  # os.walk descends into what is left here
+        found += [
+            Path(folder, name)
+            for name in names
+            if name.endswith(".py")
+            and not name.startswith(("_sysconfigdata", "sitecustomize", "usercustomize"))
+        ]
     return sorted(found, key=lambda path: path.relative_to(root).parts)
 
 
@@ -85,11 +89,18 @@ def _docstrings(source: str) -> Iterator[str]:
             tree = ast.parse(source)
         except SyntaxError:
             return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node, clean=False)
-            if text and len(text) >= MIN_PROSE:
-                yield inspect.cleandoc(text)
+    for node in [tree, *_definitions(tree)]:
+        text = ast.get_docstring(node, clean=False)
+        if text and len(text) >= MIN_PROSE:
+            yield inspect.cleandoc(text)
+
+
+def _definitions(node: ast.AST) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Classes and functions below ``node``; expressions, most of a tree, are not visited."""
+    for child in [*getattr(node, "body", []), *getattr(node, "orelse", [])]:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+        yield from _definitions(child)
 
 
 def _comments(source: str) -> Iterator[str]:

@@ -205,3 +205,21 @@ def test_sequences_of_names_keep_their_order() -> None:
         found = {line for line in lines if line and set(line.split()) <= set(names.split())}
         assert len(found) > 20
         assert all(line in longer for line in found)
+
+
+def test_commands(built: Path) -> None:
+    from click.testing import CliRunner
+
+    from olmeval.cli.data import data
+
+    run = CliRunner()
+    again = run.invoke(data, ["demo-corpus", "--output", str(built), "--size", str(SIZE)])
+    assert again.exit_code == 0 and again.output.strip() == str(built)
+    shown = run.invoke(data, ["stats", str(built)])
+    rows = json.loads(run.invoke(data, ["stats", str(built), "--verify", "--json"]).output)
+    assert [row["domain"] for row in rows] == list(corpus.DOMAINS)
+    for row in rows:
+        assert f"{row['tokens']:,}" in shown.output and f"{row['bytes']:,}" in shown.output
+    missing = run.invoke(data, ["stats", str(built / "nothing")])
+    assert isinstance(missing.exception, UserError)
+    assert "manifest.json' does not exist" in str(missing.exception)
