@@ -39,8 +39,13 @@ def forms_of(family: Family) -> dict[str, Form]:
     """A family's formats; every rc task has a bpb twin with the same prompts and shots."""
     forms: dict[str, Form] = {str(name): form for name, form in family.formats.items()}
     if "bpb" not in forms and "rc" in forms:
-        forms["bpb"] = forms["rc"].model_copy(update={"primary": "bits_per_byte", "metrics": None})
+        forms["bpb"] = bpb_twin(forms["rc"])
     return forms
+
+
+def bpb_twin(form: Form) -> Form:
+    """The same prompts and shots, judged by bits per byte alone."""
+    return form.model_copy(update={"primary": "bits_per_byte", "metrics": None})
 
 
 def load_catalogue(task_paths: Sequence[Path] = ()) -> Catalogue:

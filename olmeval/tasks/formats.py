@@ -20,7 +20,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def lettered(choices: Sequence[str]) -> str:
-    """Choices as `` A. first`` lines, one space before the letter (as OLMES has it, github.com/allenai/olmes)."""
+    """Choices as `` A. first`` lines, one space before the letter, as OLMES has them."""
     if len(choices) > len(LETTERS):
         raise UserError(f"{len(choices)} choices are more than there are letters")
     return "\n".join(

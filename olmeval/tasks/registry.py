@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_json
 from olmeval.requests import Instance
 from olmeval.tasks.documents import Document, load_split
-from olmeval.tasks.families import Catalogue, Entry, forms_of, load_catalogue
+from olmeval.tasks.families import Catalogue, Entry, bpb_twin, forms_of, load_catalogue
 from olmeval.tasks.formats import Renderer, instances
 from olmeval.tasks.olmes import from_olmes
-from olmeval.tasks.schema import Family, Form
+from olmeval.tasks.schema import Family, Form, overlaid
 from olmeval.tasks.shots import SEED, Shots, load_shots
 from olmeval.tasks.spec import Spec, parse, with_parts
 
@@ -294,7 +292,9 @@ def _define(spec: Spec, text: str, catalogue: Catalogue) -> Definition:
             f"task '{text}': 'n{spec.samples}' asks for samples, but the format '{form_name}'"
             " generates nothing"
         )
-    form, split, limit, notes = forms[form_name], family.split, None, list(family.notes)
+    # A bpb twin is made of its rc form last, so that it follows what a variant changes there.
+    own = form_name if form_name in dict(family.formats) else "rc"
+    form, split, limit, notes = forms[own], family.split, None, list(family.notes)
     for name in spec.variants:
         if name not in family.variants:
             known = [*family.variants, *forms]
@@ -305,22 +305,17 @@ def _define(spec: Spec, text: str, catalogue: Catalogue) -> Definition:
             )
     # In the order of the catalogue, so that the order in the spec changes nothing.
     for name, variant in family.variants.items():
-        if name in spec.variants:
-            split, limit = variant.split or split, variant.limit or limit
-            notes.append(f"{name}: {variant.summary}")
-            overlays: dict[str, dict[str, Any]] = {str(k): v for k, v in variant.formats.items()}
-            for target in ("all", form_name):
-                form = _overlay(form, overlays.get(target, {}), text)
+        if name not in spec.variants:
+            continue
+        overlays = [changes for key, changes in variant.formats.items() if key in ("all", own)]
+        if not (variant.split or variant.limit or overlays):
+            raise UserError(f"task '{text}': '{name}' does not apply to the format '{form_name}'")
+        split, limit = variant.split or split, variant.limit or limit
+        notes.append(f"{name}: {variant.summary}")
+        for changes in overlays:
+            form = overlaid(form, changes)
+    if own != form_name:
+        form = bpb_twin(form)
     shots = form.num_shots if spec.shots is None else spec.shots
     full = Spec(spec.family, form_name, spec.variants, shots)
     return Definition(full, entry, form, split, limit, tuple(notes))
-
-
-def _overlay(form: Form, changes: dict[str, Any], text: str) -> Form:
-    if not changes:
-        return form
-    try:
-        return Form.model_validate({**form.model_dump(), **changes})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise UserError(f"task '{text}': {problem['loc']}: {problem['msg']}") from None

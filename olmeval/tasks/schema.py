@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from olmeval.config import Config
 from olmeval.errors import UserError, nearest
@@ -165,6 +165,16 @@ class Form(Config):
         return self
 
 
+def overlaid(form: Form, changes: dict[str, Any]) -> Form:
+    """``form`` with some keys replaced; raises :class:`ValueError` that names the wrong one."""
+    try:
+        return Form.model_validate({**form.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"a variant's '{key}': {first['msg']}") from None
+
+
 class Variant(Config):
     """What a variant changes. ``formats`` overlays keys of one format, or of ``all``."""
 
@@ -204,6 +214,14 @@ class Family(Config):
         for where, split in wanted.items():
             if split != "all" and split not in self.splits:
                 raise ValueError(f"{where} uses the split '{split}', which 'splits' does not have")
+        for name, variant in self.variants.items():
+            for key, changes in variant.formats.items():
+                if key != "all" and key not in self.formats:
+                    raise ValueError(
+                        f"variant '{name}' changes the format '{key}', which is not here"
+                    )
+                for form in self.formats.values() if key == "all" else [self.formats[key]]:
+                    overlaid(form, changes)
         for places in self.splits.values():
             for place in places:
                 if place.reading not in self.readings:

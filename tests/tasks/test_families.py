@@ -89,6 +89,8 @@ def test_each_stands_for_many_families(tmp_path: Path) -> None:
         ("num_shots: 0", "num_shots: 0, shots: [{recover: a}]", "'recover' and 'count' go"),
         ("num_shots: 0", "num_shots: 0, shots: [{first: a, sample: b}]", "exactly one of"),
         ("num_shots: 0", "num_shots: 0, shots: [{first: a, cut: '('}]", "not a regular expression"),
+        ("split: test", "split: test\n    variants: {v: {summary: x, formats: {rc: {q: 1}}}}", "'q'"),
+        ("split: test", "split: test\n    variants: {v: {summary: x, formats: {mc: {}}}}", "'mc'"),
         ("mine:", "arc_easy:", "the task name 'arc_easy' is taken"),
         ("mine:", "m_$x:\n    each: 3", "'each' must be"),
     ],
@@ -97,7 +99,7 @@ def test_a_mistake_in_a_task_file_is_named(tmp_path: Path, old, new, message: st
     assert old in BASE
     with pytest.raises(UserError, match=message) as error:
         catalogue(tmp_path, BASE.replace(old, new, 1))
-    assert "t.yaml" in str(error.value)
+    assert "t.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_groups_must_have_members_and_a_name_of_their_own(tmp_path: Path) -> None:
