@@ -89,7 +89,7 @@ def test_each_stands_for_many_families(tmp_path: Path) -> None:
         ("num_shots: 0", "num_shots: 0, shots: [{recover: a}]", "'recover' and 'count' go"),
         ("num_shots: 0", "num_shots: 0, shots: [{first: a, sample: b}]", "exactly one of"),
         ("num_shots: 0", "num_shots: 0, shots: [{first: a, cut: '('}]", "not a regular expression"),
-        ("split: test", "split: test\n    variants: {v: {summary: x, formats: {rc: {q: 1}}}}", "'q'"),
+        ("split: test", "split: test\n    variants: {v: {summary: x, formats: {rc: {q: 1}}}}", "q"),
         ("split: test", "split: test\n    variants: {v: {summary: x, formats: {mc: {}}}}", "'mc'"),
         ("mine:", "arc_easy:", "the task name 'arc_easy' is taken"),
         ("mine:", "m_$x:\n    each: 3", "'each' must be"),
