@@ -47,7 +47,7 @@ def train(
     else:
         click.echo(
             f"{result.steps} steps, {result.tokens:,} tokens, loss {result.loss:.4f}; "
-            f"{len(result.checkpoints)} checkpoints in {result.output}"
+            f"checkpoints in {result.output}: {len(result.checkpoints)}"
         )
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
@@ -111,36 +112,52 @@ def save_checkpoint(
     counters: dict[str, int],
 ) -> Path:
     """Writes ``output/step<step>`` and returns it. Raises :class:`UserError` if it cannot."""
-    recipe, tokens = plan.recipe, step * plan.batch_tokens
     path = output / f"step{step}"
-    with atomic_dir(path) as tmp:
-        weights = {name: value.cpu() for name, value in model.state_dict().items()}
-        save_file(weights, tmp / "model.safetensors", metadata={"format": "pt"})
-        # safetensors writes for the owner alone; checkpoints are for whoever may read the folder.
-        (tmp / "model.safetensors").chmod(0o644)
-        manifest = plan.manifest
-        config = plan.model.hf_config(eos_id=manifest.eos_id, bos_id=manifest.bos_id)
-        write_json(tmp / "config.json", config)
-        for file in (recipe.data.root / manifest.tokenizer.path).glob(TOKENIZER_FILES):
-            shutil.copyfile(file, tmp / file.name)
-        state = _state(model, optimizer)
-        with _single_process():
-            dcp.save({**state, "counters": counters}, checkpoint_id=tmp / "train_state")
-        about = {
-            "run": recipe.name,
-            "family": recipe.family,
-            "step": step,
-            "tokens": tokens,
-            "flops": plan.flops(tokens),
-            "params": plan.model.params,
-            "params_total": plan.model.params_total,
-            "seed": recipe.seed,
-            "mix": plan.mix_name,
-            "mixture": plan.mixture.weights(),
-            "recipe_hash": sha256_json(plan.settings()),
-        }
-        write_json(tmp / "checkpoint.json", about)
+    try:
+        with atomic_dir(path) as tmp:
+            _write_checkpoint(tmp, plan, model, optimizer, step, counters)
+    except (SafetensorError, CheckpointException) as error:
+        # Both hide the OSError of a full disk.
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"cannot write '{path}': {reason}") from error
     return path
+
+
+def _write_checkpoint(
+    tmp: Path,
+    plan: Plan,
+    model: Olmo2,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    counters: dict[str, int],
+) -> None:
+    recipe, tokens = plan.recipe, step * plan.batch_tokens
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    save_file(weights, tmp / "model.safetensors", metadata={"format": "pt"})
+    # safetensors writes for the owner alone; checkpoints are for whoever may read the folder.
+    (tmp / "model.safetensors").chmod(0o644)
+    manifest = plan.manifest
+    config = plan.model.hf_config(eos_id=manifest.eos_id, bos_id=manifest.bos_id)
+    write_json(tmp / "config.json", config)
+    for file in (recipe.data.root / manifest.tokenizer.path).glob(TOKENIZER_FILES):
+        shutil.copyfile(file, tmp / file.name)
+    state = _state(model, optimizer)
+    with _single_process():
+        dcp.save({**state, "counters": counters}, checkpoint_id=tmp / "train_state")
+    about = {
+        "run": recipe.name,
+        "family": recipe.family,
+        "step": step,
+        "tokens": tokens,
+        "flops": plan.flops(tokens),
+        "params": plan.model.params,
+        "params_total": plan.model.params_total,
+        "seed": recipe.seed,
+        "mix": plan.mix_name,
+        "mixture": plan.mixture.weights(),
+        "recipe_hash": sha256_json(plan.settings()),
+    }
+    write_json(tmp / "checkpoint.json", about)
 
 
 def load_checkpoint(

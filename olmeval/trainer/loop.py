@@ -80,7 +80,7 @@ def train(
 
         parameters = list(model.parameters())
         with (
-            (output / METRICS).open("a", encoding="utf-8") as file,
+            (output / METRICS).open("ab", buffering=0) as file,
             _bar(progress, recipe.name, first, plan.steps) as advance,
             Batches(plan.mixture, first, plan.steps, device) as batches,
         ):
@@ -184,9 +184,10 @@ class Log:
 
     Values stay on the device until a line is written: one synchronisation a line. Lines end at
     every checkpoint, so that a resumed run averages over the same steps as an undisturbed one.
+    ``file`` is unbuffered: a line is written or it fails here.
     """
 
-    file: IO[str]
+    file: IO[bytes]
     batch_tokens: int
     counters: dict[str, int]
     steps: list[Tensor] = field(default_factory=list)
@@ -217,18 +218,26 @@ class Log:
             "tokens_per_second": len(values) * self.batch_tokens / seconds,
             "data_wait": self.waited / seconds,
         }
-        self.file.write(json.dumps(row, allow_nan=False) + "\n")
-        self.file.flush()
+        with self._named_errors():
+            self.file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self.restart()
         return row
 
     def sync(self) -> None:
         """Makes the lines durable: a checkpoint must not outlive its history."""
-        os.fsync(self.file.fileno())
+        with self._named_errors():
+            os.fsync(self.file.fileno())
 
     def restart(self) -> None:
         """Begins a new line now, so that time spent on a checkpoint is not counted as training."""
         self.steps, self.waited, self.started = [], 0.0, time.perf_counter()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write '{self.file.name}': {error.strerror}") from error
 
 
 def _last_loss(output: Path) -> float:

@@ -8,7 +8,6 @@ from olmeval.errors import UserError, nearest
 from olmeval.trainer.model import ModelConfig
 
 LADDER_VOCAB = 100_352
-CPU_VOCAB = 4096
 
 # name: (hidden size, feed-forward size, layers, heads)
 LADDER = {
@@ -25,12 +24,12 @@ LADDER = {
     "7b": (4096, 11008, 32, 32),
     "13b": (5120, 13824, 40, 40),
 }
+# name: (hidden size, feed-forward size, layers, heads, vocabulary that the name counts)
 # Wide heads: on a CPU, attention over many narrow ones costs more than it gives.
 CPU = {
-    "cpu-0.7m": (64, 192, 4, 2),
-    "cpu-1.3m": (96, 256, 4, 2),
-    "cpu-3m": (128, 512, 4, 2),
-    "cpu-7m": (256, 768, 4, 4),
+    "cpu-0.7m": (64, 192, 4, 2, 4096),
+    "cpu-3m": (128, 384, 4, 2, 8192),
+    "cpu-7m": (256, 704, 4, 4, 8192),
 }
 
 
@@ -39,7 +38,7 @@ def preset(name: str) -> ModelConfig:
     if name in LADDER:
         (d, ffn, layers, heads), vocab, context = LADDER[name], LADDER_VOCAB, 4096
     elif name in CPU:
-        (d, ffn, layers, heads), vocab, context = CPU[name], CPU_VOCAB, 1024
+        (d, ffn, layers, heads, vocab), context = CPU[name], 1024
     else:
         known = [*CPU, *LADDER]
         hint = nearest(name, known) or f"; known are {', '.join(known)}"

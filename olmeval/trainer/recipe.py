@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from olmeval.config import Config, load_config
 from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_json
-from olmeval.trainer.mixture import Mixture, Windows, check_weights, plan_shares
+from olmeval.trainer.mixture import Mixture, Windows, plan_shares
 from olmeval.trainer.model import ModelConfig
 from olmeval.trainer.presets import preset
 from olmeval.trainer.schedules import Kind, Schedule
@@ -249,15 +249,14 @@ def resolve(recipe: Recipe) -> Plan:
     steps = -(-train.tokens // (train.batch_size * train.seq_len))
     tokens = steps * train.batch_size * train.seq_len
     weights, mix_name = _weights(recipe.data, manifest)
-    check_weights(weights, list(manifest.domains))
     windows = {
         domain: Windows(open_domain(root, manifest, domain), train.seq_len)
-        for domain, weight in weights.items()
-        if weight > 0
+        for domain in manifest.domains
+        if weights.get(domain, 0) > 0
     }
     shares = plan_shares(
         weights,
-        {domain: len(windows[domain]) if domain in windows else 0 for domain in manifest.domains},
+        {domain: len(windows.get(domain, ())) for domain in manifest.domains},
         steps * train.batch_size,
         max_epochs=recipe.data.max_epochs,
         repeat=recipe.data.repeat,

@@ -30,7 +30,7 @@ def test_train_then_json(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFix
     code, out, _ = call(capsys, *arguments)
     assert code == 0
     assert "10 steps, 640 tokens" in out
-    assert "2 checkpoints" in out
+    assert f"checkpoints in {tmp_path / 'run'}: 2" in out
     code, out, _ = call(capsys, *arguments, "--json")
     assert code == 0
     assert json.loads(out)["resumed_from"] == 10

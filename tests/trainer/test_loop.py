@@ -1,5 +1,6 @@
 """Runs: learning, files, exact resumption, and what stops a run before it starts."""
 
+import errno
 import json
 import math
 import os
@@ -9,17 +10,19 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from olmeval.errors import UserError
 from olmeval.files import sha256_json
-from olmeval.trainer import loop
+from olmeval.trainer import checkpoint, loop
 from olmeval.trainer.loop import train
 from olmeval.trainer.model import build_model
 from olmeval.trainer.recipe import resolve
@@ -208,6 +211,29 @@ def test_an_unwritable_output_is_refused(make_recipe: Any, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write '.*file/run'"):
         train(make_recipe(), tmp_path / "file" / "run", progress=False)
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_checkpoint(
+    make_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        raise CheckpointException("write", {0: (error, traceback.StackSummary())})
+
+    monkeypatch.setattr(checkpoint.dcp, "save", full)
+    with pytest.raises(UserError, match=r"cannot write '.*step8': .*No space left"):
+        train(make_recipe(), tmp_path, progress=False)
+    assert not [p.name for p in tmp_path.glob("*step*")]
+    monkeypatch.undo()
+    assert train(make_recipe(), tmp_path, progress=False).resumed_from == 0
+
+
+def test_metrics_on_a_full_disk_are_named() -> None:
+    with open("/dev/full", "wb", buffering=0) as file:
+        log = loop.Log(file, 1, {"skipped": 0})
+        log.add(torch.tensor(1.0), torch.tensor(1.0), torch.tensor(0.0), 0.0)
+        with pytest.raises(UserError, match="cannot write '/dev/full': No space left"):
+            log.write(1, 0.1)
 
 
 def test_a_damaged_checkpoint_is_named(make_recipe: Any, tmp_path: Path) -> None:

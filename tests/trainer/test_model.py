@@ -130,8 +130,11 @@ def test_counts_equal_the_published_digits(
     assert round(config.flops_per_token(4096) / 1e9, decimals) == gflops
 
 
-def test_the_cpu_preset_is_the_reference_size() -> None:
-    assert preset("cpu-0.7m").params_total == 738_368
+@pytest.mark.parametrize(
+    ("name", "total"), [("cpu-0.7m", 738_368), ("cpu-3m", 2_951_296), ("cpu-7m", 7_409_920)]
+)
+def test_cpu_presets_are_the_size_they_say(name: str, total: int) -> None:
+    assert preset(name).params_total == total
 
 
 def test_grouped_attention_counts() -> None:
