@@ -226,9 +226,12 @@ class _Walk:
         return int(max(self.fed[lo] - cached, 0) + self.own[hi] - self.own[lo + 1])
 
     def fits(self, lo: int, hi: int, cached: int) -> bool:
-        return hi - lo == 1 or (
-            hi - lo <= self.max_sequences and self.weight(lo, hi, cached) <= self.max_tokens
-        )
+        if hi - lo == 1:
+            return True
+        # Sequences that feed the same tokens (one-token answers) are one chain, however long.
+        one_chain = self.own[hi] == self.own[lo + 1]
+        small = one_chain or self.weight(lo, hi, cached) <= self.max_tokens
+        return small and hi - lo <= self.max_sequences
 
     def row(self, lo: int, hi: int, cached: int) -> None:
         self.steps.append(Step(lo, hi, cached))
@@ -240,14 +243,17 @@ class _Walk:
             self.row(lo, hi, cached)
             return
         branch = int(self.shared[lo + 1 : hi].min())
+        cuts = lo + 1 + np.flatnonzero(self.shared[lo + 1 : hi] == branch)
+        # Without a segment every row repeats the way from the cached path to the branch.
+        room = max(self.max_tokens - (branch - cached), 1)
         rows = max(
-            -(-self.weight(lo, hi, branch) // self.max_tokens), -(-(hi - lo) // self.max_sequences)
+            min(-(-self.weight(lo, hi, branch) // room), len(cuts) + 1),
+            -(-(hi - lo) // self.max_sequences),
         )
         if (branch - cached) * (rows - 1) >= MIN_SAVING:
             self.steps.append(Step(lo, hi, cached, extend_to=branch))
             self.tokens += branch - cached
             cached = branch
-        cuts = lo + 1 + np.flatnonzero(self.shared[lo + 1 : hi] == branch)
         bounds = np.concatenate([[lo], cuts, [hi]])
         # Tokens of children a..b in one row: the path once, then what each sequence adds.
         added = self.own[bounds]

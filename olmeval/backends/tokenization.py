@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from olmeval.backends import prefixes
 from olmeval.backends.planner import Ints, Sequences, starts
 from olmeval.errors import UserError
 from olmeval.files import sha256_json
@@ -57,6 +58,7 @@ class Tokenizer:
         probe = tokenizer("a")["input_ids"]
         self.adds_bos_by_default = bool(probe) and probe[0] == tokenizer.bos_token_id
         self.hash = _hash(tokenizer)
+        self._shares: bool | None = None
 
     @classmethod
     def load(cls, path: str | Path, bos: Bos = "standard", model_type: str = "") -> "Tokenizer":
@@ -81,7 +83,9 @@ class Tokenizer:
         if backend is None:
             ids: list[list[int]] = self.hf(list(texts), add_special_tokens=False)["input_ids"]
             return ids
-        return [e.ids for e in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if self._shares is None:
+            self._shares = prefixes.can_share(backend)
+        return (prefixes.encode_shared if self._shares else prefixes.encode)(backend, texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens are kept."""

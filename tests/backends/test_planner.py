@@ -107,6 +107,27 @@ def test_one_shared_prefix_is_computed_once() -> None:
     assert plan.tokens_planned == plan.tokens_tree
 
 
+def test_long_questions_with_letter_answers_are_computed_once() -> None:
+    shots = list(range(200))
+    items = [
+        ([*shots, *range(1000 * q, 1000 * q + 300)], [letter])
+        for q in range(1, 40)
+        for letter in range(4)
+    ]
+    plan = make_plan(sequences(items), 128)
+    assert plan.tokens_planned == plan.tokens_tree == 200 + 39 * 300
+
+
+def test_long_questions_with_long_answers_are_computed_once() -> None:
+    items = [
+        (list(range(1000 * q, 1000 * q + 300)), [c, *range(20)])
+        for q in range(1, 9)
+        for c in range(4)
+    ]
+    plan = make_plan(sequences(items), 128)
+    assert plan.tokens_planned == plan.tokens_tree
+
+
 def test_no_requests_is_an_empty_plan() -> None:
     plan = make_plan(sequences([]), 128)
     assert plan.steps == ()
