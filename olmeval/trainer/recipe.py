@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from olmeval.config import Config, load_config
 from olmeval.errors import UserError, nearest
@@ -77,6 +77,18 @@ class DataSpec(Config):
     seed: int = Field(0, ge=0)
     verify: Literal["size", "hash"] = "hash"
     """How much of the shards to check at the start; "hash" reads every byte once."""
+
+    @field_validator("mixture", mode="before")
+    @classmethod
+    def _weights_or_name(cls, value: Any) -> Any:
+        """Says what is wrong itself: pydantic reports a union once for each of its members."""
+        if isinstance(value, dict):
+            for domain, weight in value.items():
+                if isinstance(weight, bool) or not isinstance(weight, int | float):
+                    raise ValueError(f"the weight of '{domain}' is '{weight}', not a number")
+        elif not isinstance(value, str):
+            raise ValueError("give {domain: weight}, the path of a YAML file, or 'natural'")
+        return value
 
 
 class TrainSpec(Config):

@@ -125,6 +125,8 @@ def test_refusals_at_resolution(make_recipe: Any, overrides: dict[str, Any], mes
     ("overrides", "message"),
     [
         ({"optimizer.lr": 0}, "greater than 0"),
+        ({"data.mixture": {"low": "lots"}}, "data.mixture: the weight of 'low' is 'lots', not a"),
+        ({"data.mixture": 0.5}, "data.mixture: give {domain: weight}"),
         ({"train.tokens": "lots"}, "'lots' is not a count"),
         ({"name": "a/b"}, "name"),
         ({"schedule.kind": "wds"}, "'wsd'"),
