@@ -1,0 +1,1 @@
+"""Decisions from tables of results: comparisons with honest errors."""
