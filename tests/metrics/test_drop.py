@@ -64,6 +64,12 @@ def test_alignment_is_optimal_not_greedy() -> None:
     assert drop.score(["u v w", "u"], [["u v", "v w"]])[1] == round((4 / 5 + 2 / 3) / 2, 2)
 
 
+def test_rounding_is_numpys() -> None:
+    # 9 of 31 words: P = 1, R = 9/31, F1 = 18/40 = 0.45; the other pair shares nothing: 0.225.
+    gold = " ".join(f"w{i}" for i in range(31))
+    assert drop.score([" ".join(f"w{i}" for i in range(9)), "z"], [[gold, "y"]])[1] == 0.22
+
+
 def test_a_blank_gold_is_skipped_and_none_is_an_error() -> None:
     assert drop.score("x", ["", "x"]) == (1.0, 1.0)
     with pytest.raises(ValueError, match="without a gold"):
