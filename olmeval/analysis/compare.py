@@ -35,9 +35,10 @@ def compare_runs(runs: Sequence[Run]) -> "pd.DataFrame":
                     "run both again with one version of the task and one --limit"
                 )
             metric = result["primary_metric"]
-            paired = _values(left, task, metric).join(
-                _values(right, task, metric), how="inner", lsuffix="_a", rsuffix="_b"
-            )
+            paired = _values(left, task, metric).merge(
+                _values(right, task, metric),
+                left_index=True, right_index=True, suffixes=("_a", "_b"),
+            )  # fmt: skip
             paired = paired.dropna(subset=["value_a", "value_b"])
             if paired.empty:
                 continue

@@ -28,14 +28,23 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="Processes of one thread each.",
 )
-def demo(output: Path, workers: int) -> None:
+@click.option(
+    "--tokens",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Training tokens of each model, about.",
+)
+def demo(output: Path, workers: int, tokens: int) -> None:
     """Train three tiny models on three mixtures, evaluate every checkpoint, compare.
 
     Takes about five minutes on two cores; a demo that was stopped goes on from there.
     """
     from olmeval.reports.demo import run_demo
 
-    result = run_demo(output, say=lambda line: click.echo(f"· {line}", err=True), workers=workers)
+    result = run_demo(
+        output, tokens=tokens, workers=workers, say=lambda line: click.echo(f"· {line}", err=True)
+    )
     print_demo(result, output)
 
 

@@ -30,7 +30,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, self.commands_at[name][1]) for name in sorted(self.commands_at)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)

@@ -43,19 +43,17 @@ def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> N
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("task", no_wrap=True)
-    for column in ("formats", "variants", "primary", "what"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(
-            row["task"],
-            " ".join(row["formats"]),
-            " ".join(row["variants"]),
-            row["primary_metric"],
-            row["summary"],
-        )
-    Console().print(table)
+    cells = [
+        (r["task"], ",".join(r["formats"]), ",".join(r["variants"]), r["summary"]) for r in rows
+    ]
+    for k, column in enumerate(("task", "formats", "variants")):
+        table.add_column(column, min_width=max((len(row[k]) for row in cells), default=0))
+    table.add_column("what", no_wrap=True, overflow="ellipsis")
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
 
 
 @tasks.command(epilog="Example: olmeval tasks show arc_challenge:rc::olmes:full")

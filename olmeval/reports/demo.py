@@ -32,11 +32,9 @@ MIXTURES: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 RECIPE: dict[str, Any] = {
-    "train.tokens": 983_040,
     "train.seq_len": 512,
     "train.batch_size": 8,
     "model.max_position_embeddings": 2048,
-    "checkpoint.every": 60,
     "data.verify": "size",
 }
 REAL_TASKS = (
@@ -49,6 +47,9 @@ REAL_TASKS = (
     "minerva_math_algebra:bpb:0shot",
 )
 LIMIT = 120
+TOKENS = 1_000_000
+TOKENS_A_STEP = 512 * 8
+CHECKPOINTS = 4
 SUMS = """\
 families:
   demo_sums:
@@ -74,9 +75,21 @@ class Demo:
 
 
 def run_demo(
-    output: Path, *, say: Callable[[str], None] = print, progress: bool = True, workers: int = 2
+    output: Path,
+    *,
+    tokens: int = TOKENS,
+    workers: int = 2,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
 ) -> Demo:
-    """Runs or resumes the demo in ``output``; ``say`` gets a line at each stage."""
+    """Runs or resumes the demo in ``output``.
+
+    Each model sees about ``tokens`` tokens (whole steps between its four checkpoints); ``workers``
+    processes of one thread share the work; ``say`` gets a line at each stage.
+    """
+    every = round(tokens / TOKENS_A_STEP / CHECKPOINTS)
+    if every < 1:
+        raise UserError(f"{tokens} tokens are too few for {CHECKPOINTS} checkpoints; take more")
     started = time.monotonic()
     # Before torch is imported here or in a worker: idle threads must not spin on two cores.
     os.environ.update({"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
@@ -89,9 +102,9 @@ def run_demo(
     say("corpus: building (or finding) the demo corpus")
     corpus = build_demo_corpus(output / "corpus", progress=progress)
     _write_sums(output / "tasks")
-    jobs = [(name, output, corpus, tasks) for name in MIXTURES]
+    jobs = [(name, output, corpus, tasks, every) for name in MIXTURES]
     say(f"training {len(jobs)} models of 0.7M parameters and evaluating their checkpoints")
-    with _bars(output, progress) as draw:
+    with _bars(output, every * CHECKPOINTS, progress) as draw:
         _in_workers(jobs, workers, draw)
 
     runs = find_runs([output / "runs"])
@@ -138,7 +151,7 @@ def _write_sums(folder: Path) -> None:
     write_text(folder / "demo_sums.yaml", SUMS)
 
 
-Job = tuple[str, Path, Path, tuple[str, ...]]
+Job = tuple[str, Path, Path, tuple[str, ...], int]
 
 
 def _in_workers(jobs: Sequence[Job], workers: int, draw: Callable[[], None]) -> None:
@@ -152,8 +165,10 @@ def _in_workers(jobs: Sequence[Job], workers: int, draw: Callable[[], None]) -> 
                 future.result()
 
 
-def train_and_evaluate(mix: str, output: Path, corpus: Path, tasks: Sequence[str]) -> None:
-    """One worker's job: train on ``mix``, then score every checkpoint."""
+def train_and_evaluate(
+    mix: str, output: Path, corpus: Path, tasks: Sequence[str], every: int
+) -> None:
+    """One worker's job: train on ``mix`` with a checkpoint each ``every`` steps, then score all."""
     import torch
 
     from olmeval.engine.evaluate import Settings, evaluate_many
@@ -164,6 +179,7 @@ def train_and_evaluate(mix: str, output: Path, corpus: Path, tasks: Sequence[str
     recipe = load_recipe(
         "cpu-0.7m",
         {**RECIPE, "name": mix, "family": "demo", "data.root": str(corpus),
+         "train.tokens": every * CHECKPOINTS * TOKENS_A_STEP, "checkpoint.every": every,
          "data.mixture": MIXTURES[mix], "data.mix_name": mix, "train.device": "cpu"},
     )  # fmt: skip
     train(recipe, output / "train" / mix, progress=False)
@@ -174,7 +190,7 @@ def train_and_evaluate(mix: str, output: Path, corpus: Path, tasks: Sequence[str
 
 
 @contextmanager
-def _bars(output: Path, show: bool) -> Iterator[Callable[[], None]]:
+def _bars(output: Path, steps: int, show: bool) -> Iterator[Callable[[], None]]:
     """Progress of every job, read from the files that the workers write."""
     import sys
 
@@ -184,8 +200,6 @@ def _bars(output: Path, show: bool) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    steps = int(RECIPE["train.tokens"] / RECIPE["train.seq_len"] / RECIPE["train.batch_size"])
-    checkpoints = steps // int(RECIPE["checkpoint.every"])
     columns = (TextColumn("{task.description:12}"), BarColumn(), TextColumn("{task.fields[doing]}"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
         ids = {mix: bars.add_task(mix, total=1.0, doing="waiting") for mix in MIXTURES}
@@ -197,8 +211,8 @@ def _bars(output: Path, show: bool) -> Iterator[Callable[[], None]]:
                 scored = len(list((output / "runs").glob(f"{mix}-step*/metrics.json")))
                 doing = f"loss {logged['loss']:.3f}" if logged else "waiting"
                 if step >= steps:
-                    doing = f"{scored} of {checkpoints} checkpoints scored"
-                share = 0.6 * step / steps + 0.4 * scored / checkpoints
+                    doing = f"{scored} of {CHECKPOINTS} checkpoints scored"
+                share = 0.6 * step / steps + 0.4 * scored / CHECKPOINTS
                 bars.update(bar, completed=share, doing=doing)
 
         yield draw
