@@ -122,6 +122,7 @@ def test_rc_and_bpb_share_every_request(pulled, checkpoint, tmp_path) -> None:
     assert both.metrics["requests"] == alone.metrics["requests"]
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_metrics(checkpoint, task_dir, tmp_path) -> None:
     command = [
         sys.executable, "-m", "olmeval.cli.main", "run", "--model", str(checkpoint),
