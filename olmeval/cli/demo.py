@@ -76,6 +76,10 @@ def print_demo(result: "Demo", output: Path) -> None:
     )
     console.print(grid)
     console.print(
+        "Errors are those of the questions; another training seed would move the scores, too.",
+        style="dim",
+    )
+    console.print(
         f"\npage         {result.page}\n"
         f"runs         {output / 'runs'}   (olmeval results {output / 'runs'})\n"
         f"checkpoints  {output / 'train'}\n"

@@ -234,7 +234,8 @@ def _summary(tasks: Sequence[str], final: Sequence[Run]) -> list[str]:
     tokens = final[0].info["model"]["metadata"]["tokens"]
     text = (
         f"Three models of 0.7M parameters saw {tokens / 1e6:.2f}M tokens of three mixtures; every "
-        f"checkpoint answered the same questions (at most {LIMIT} a task)."
+        f"checkpoint answered the same questions (at most {LIMIT} a task). Errors are those of the "
+        "questions; one run a mixture cannot show how much another training seed would move them."
     )
     if len(tasks) == 1:
         return [text, "The benchmark data could not be had: only the generated task is shown."]
