@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["loglikelihood", "generate", "rolling"]
+# An accepted answer of a generation; DROP's are several spans each.
+Reference = str | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Instance:
     ``requests`` holds one request per choice (``mc``, ``rc``), or one (``bpb``, generation).
     ``unconditional`` is empty or parallel to ``requests`` (for PMI). ``gold`` indexes
     ``requests``; ``references`` are the accepted answers of a generation. Instances with the same
-    ``cluster`` (questions about one passage) are not independent.
+    ``cluster`` (questions about one passage) are not independent. ``group`` names the source of a
+    document whose task reports by source.
     """
 
     doc_id: int
@@ -51,5 +54,6 @@ class Instance:
     requests: tuple[Request, ...]
     unconditional: tuple[Request, ...] = ()
     gold: int | None = None
-    references: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
     cluster: str | None = None
+    group: str | None = None
