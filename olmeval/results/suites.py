@@ -71,9 +71,10 @@ def score_suites(
     *macro* is the mean of the members, *micro* their mean weighted by questions, *max* the better
     member. Tasks of different questions are independent, so a macro average of k has
     stderr = sqrt(sum of squares) / k. Tasks that share questions have a covariance, which comes
-    from ``questions``; without those, sums assume full correlation (an upper bound), and *max*
-    assumes none. The stderr is the root mean square distance of the reported value from the true
-    one; for *max* see :func:`better_of`.
+    from ``questions``; without those, tasks of different families are taken as fully correlated
+    (an upper bound), formats of one family (which meet in *max*) as not correlated. The stderr is
+    the root mean square distance of the reported value from the true one; for *max* see
+    :func:`better_of`.
     """
     scorer = _Scorer(suites, task_results, questions or {})
     return {name: scorer.result(name) for name in suites}
@@ -120,7 +121,7 @@ class _Scorer:
     ):
         self.suites = suites
         self.results = results
-        self.sets = {
+        self.sets: dict[str, str] = {
             task: name
             for suite in suites.values()
             for task, name in suite.get("questions", {}).items()
@@ -146,7 +147,7 @@ class _Scorer:
         if missing:
             return result
         node = self._node(name)
-        variance = self._variance(node, node, unknown=1.0) + node.rest
+        variance = self._variance(node, node) + node.rest
         stderr = sqrt(max(variance, 0.0) + node.bias**2)
         result.update(
             value=node.value,
@@ -229,24 +230,24 @@ class _Scorer:
         winner = max(members, key=lambda m: sign * m.value)
         best, mean = members[0], sign * (members[0].value + members[0].bias)
         for other in members[1:]:
-            shared = self._variance(best, other, unknown=0.0)
-            own = self._variance(best, best, unknown=1.0) + best.rest
-            its = self._variance(other, other, unknown=1.0) + other.rest
+            shared = self._variance(best, other)
+            own = self._variance(best, best) + best.rest
+            its = self._variance(other, other) + other.rest
             mean, variance, wins = better_of(
                 mean, sign * (other.value + other.bias), own, its, shared
             )
             linear = _Node(0.0, 0.0, 0, _mixed([wins, 1 - wins], [best, other]), 0.0)
-            explained = self._variance(linear, linear, unknown=1.0)
+            explained = self._variance(linear, linear)
             best = _Node(0.0, 0.0, 0, linear.weights, max(variance - explained, 0.0))
         return _Node(winner.value, sign * mean - winner.value, winner.n, best.weights, best.rest)
 
-    def _variance(self, a: _Node, b: _Node, unknown: float) -> float:
-        """Covariance of two linear combinations; ``unknown``: the correlation that is assumed."""
+    def _variance(self, a: _Node, b: _Node) -> float:
+        """Covariance of two linear combinations of tasks."""
         by_set: dict[str, list[str]] = {}
         for task in b.weights:
             by_set.setdefault(self._set(task), []).append(task)
         return sum(
-            weight * b.weights[other] * self._covariance(task, other, unknown)
+            weight * b.weights[other] * self._covariance(task, other)
             for task, weight in a.weights.items()
             for other in by_set.get(self._set(task), ())
         )
@@ -254,7 +255,7 @@ class _Scorer:
     def _set(self, task: str) -> str:
         return self.sets.get(task, task.partition(":")[0])
 
-    def _covariance(self, a: str, b: str, unknown: float) -> float:
+    def _covariance(self, a: str, b: str) -> float:
         """Of the means of two tasks; cluster-robust as in ``olmeval.stats.mean``."""
         errors = [self._error(a), self._error(b)]
         if a == b:
@@ -263,7 +264,10 @@ class _Scorer:
         if key not in self.covariances:
             self.covariances[key] = self._paired(*key)
         paired = self.covariances[key]
-        return unknown * errors[0] * errors[1] if paired is None else paired
+        if paired is not None:
+            return paired
+        same_family = a.partition(":")[0] == b.partition(":")[0]
+        return 0.0 if same_family else errors[0] * errors[1]
 
     def _paired(self, a: str, b: str) -> float | None:
         if a not in self.moves or b not in self.moves:

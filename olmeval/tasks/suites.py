@@ -158,11 +158,13 @@ class _Book:
         self.micro: set[str] = set()
         self.sets: dict[str, str] = {}
         self.suites: dict[str, Suite] = {}
-        for path, content in _read(self.task_paths):
+        files = list(_read(self.task_paths))
+        for path, content in files:
             self._add(path, content)
-        for alias, name in self.aliases.items():
-            if name not in self.entries:
-                raise UserError(f"the suite alias '{alias}' stands for '{name}', which is no suite")
+        for path, content in files:
+            for alias, name in content.aliases.items():
+                if name not in self.entries:
+                    raise UserError(f"'{path}': the alias '{alias}' stands for '{name}', no suite")
 
     def _add(self, path: Path, content: SuiteFile) -> None:
         for name, entry in content.suites.items():
