@@ -15,6 +15,7 @@ from common import machine, tiny_checkpoint
 
 from olmeval.backends.checkpoints import find_checkpoints
 from olmeval.backends.hf import TransformersBackend
+from olmeval.backends.planner import make_plan
 from olmeval.engine.infer import infer
 from olmeval.engine.work import load_work
 from olmeval.results.store import ResponseStore
@@ -37,13 +38,11 @@ def main() -> None:
         for task in TASKS:
             work = load_work([task])
             start = time.process_time()
-            tokenized = backend.tokenizer.pairs(work.requests, backend.info.max_length)
+            rows = backend.tokenizer.pairs(work.requests, backend.info.max_length)
             tokenize = time.process_time() - start
-            del tokenized
             start = time.process_time()
-            full = work.prepare(backend.tokenizer, backend.info.max_length,
-                                backend.max_row_tokens, 0).plan  # fmt: skip
-            planning = time.process_time() - start - tokenize
+            full = make_plan(rows.sequences, backend.max_row_tokens)
+            planning = time.process_time() - start
             sample = load_work([task], limit=limit)
             prepared = sample.prepare(backend.tokenizer, backend.info.max_length,
                                       backend.max_row_tokens, 0)  # fmt: skip
@@ -51,13 +50,13 @@ def main() -> None:
             folder.mkdir()
             start = time.process_time()
             with ResponseStore(folder) as store:
-                infer(backend, prepared, store)
+                infer(backend, sample, prepared, store)
             seconds = time.process_time() - start
             print(
                 f"{task:20} {len(work.requests):9,} {full.tokens_naive:9,}"
                 f" {full.tokens_planned:9,} {full.tokens_tree:9,}"
                 f" {full.tokens_planned / full.tokens_tree:6.3f} {tokenize:10.2f}"
-                f" {max(planning, 0):7.2f} | {len(sample.requests) / seconds:10.0f}"
+                f" {planning:7.2f} | {len(sample.requests) / seconds:10.0f}"
                 f" {prepared.plan.tokens_planned / seconds:9.0f}"
             )
 
