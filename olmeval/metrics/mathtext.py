@@ -16,7 +16,8 @@ _CHARACTERS = str.maketrans(
         **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
     }
 )  # fmt: skip
-_SPACING = re.compile(r"\\[!,;:]|\\(?:quad|qquad|displaystyle)(?![A-Za-z])|\\ |(?<!\\)~")
+# Not the second backslash of a row break.
+_SPACING = re.compile(r"(?<!\\)(?:\\[!,;: ]|\\(?:quad|qquad|displaystyle)(?![A-Za-z])|~)")
 _SIZED = re.compile(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?=[\s()\[\]{}|.\\])\.?")
 _TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}"
@@ -86,12 +87,15 @@ _UNIT_WORD = re.compile(
     r"|students?|ways|points?)" + _POWER
 )
 _DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?")
+_ANGLE = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc))\s*[({]?\s*(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?\s*[)}]?"
+)
 
 
 def without_unit(text: str) -> str:
-    """Without currency sign, degree sign and trailing unit, if something is left."""
+    """Without currency sign, degree signs (but as an angle's measure) and trailing unit."""
     bare = re.sub(r"^(-?)\s*\\?\$\s*", r"\1", text)
-    bare = _DEGREES.sub("", bare)
+    bare = _DEGREES.sub("", _ANGLE.sub(r"\1(\\frac{\2\\pi}{180})", bare))
     for pattern in (_UNIT, _UNIT_WORD):
         shorter = pattern.sub("", bare).strip()
         bare = shorter or bare

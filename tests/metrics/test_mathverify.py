@@ -197,7 +197,6 @@ def test_exact_number_reads_thousands_and_mixed(whole: int, top: int, bottom: in
 
 @given(st.text(st.sampled_from([*r"\{}()[],$^_=.!%&12xa or"]), max_size=40))
 def test_the_quick_part_is_total_and_reflexive(text: str) -> None:
-    assert tidy(tidy(text)) == tidy(text)
     assert quick_verdict(text, text) == ("equal" if tidy(text) else "different")
     assert ",".join(split_top("1,(2,3)", ",")) == "1,(2,3)"
     too_large(text)
