@@ -100,6 +100,7 @@ def gsm8k(rows: Sequence[Row]) -> list[Row]:
                 "id": index,
                 "question": row["question"],
                 "choices": [f"{solution}{stop} So the answer is {answer}."],
+                "answer": row["answer"].rpartition("#### ")[2],
             }
         )
     return documents
@@ -122,10 +123,97 @@ def coqa(rows: Sequence[Row]) -> list[Row]:
         documents.append(
             {
                 "id": row["id"],
+                "source": row["source"],
+                "answers": row["answers"],
                 "story": row["story"],
                 "history": f"\n\nPreceding questions:{history}" if history else "",
                 "question": row["question"],
                 "choices": row["answers"],
+            }
+        )
+    return documents
+
+
+def coqa_conversations(rows: Sequence[Row]) -> list[Row]:
+    """Whole conversations, as the data set has them, into one document a turn, for :func:`coqa`.
+
+    Accepted answers are the main one, then those of the other annotators.
+    """
+    turns = []
+    for row in rows:
+        answers = row["answers"]["input_text"]
+        others = [o["input_text"] for o in (row.get("additional_answers") or {}).values()]
+        questions = row["questions"]["input_text"]
+        previous = [{"question": q, "answer": a} for q, a in zip(questions, answers, strict=True)]
+        for turn, question in enumerate(questions):
+            turns.append(
+                {
+                    "id": f"{row['id']}_turn{turn}",
+                    "source": row["source"],
+                    "story": row["story"],
+                    "question": question,
+                    "answers": [answers[turn], *(other[turn] for other in others)],
+                    "previous_qa": previous,
+                }
+            )
+    return coqa(turns)
+
+
+def drop(rows: Sequence[Row]) -> list[Row]:
+    """Accepted answers as tuples of spans: a number, spans, or a date as "day month year"."""
+    documents = []
+    for row in rows:
+        checked = row.get("validated_answers") or {}
+        fields = ("number", "date", "spans")
+        others = zip(*(checked.get(field, ()) for field in fields), strict=True)
+        found = [_drop_answer(row["answer"])]
+        found += [_drop_answer(dict(zip(fields, other, strict=True))) for other in others]
+        answers = list(dict.fromkeys(answer for answer in found if any(answer)))
+        documents.append(
+            {
+                "id": row["query_id"],
+                "passage": row["passage"],
+                "question": row["question"],
+                "choices": [answers[0]],
+                "answers": answers,
+            }
+        )
+    return documents
+
+
+def _drop_answer(answer: Row) -> tuple[str, ...]:
+    if answer["number"] != "":
+        return (str(answer["number"]),)
+    if answer["spans"]:
+        return tuple(answer["spans"])
+    date = answer["date"]
+    return (" ".join([date["day"], date["month"], date["year"]]).strip(),)
+
+
+def gsm_symbolic(rows: Sequence[Row]) -> list[Row]:
+    """As :func:`gsm8k`, with a name for each instance and the problem that it was made from."""
+    documents = gsm8k(rows)
+    for document, row in zip(documents, rows, strict=True):
+        document["id"] = f"{row['id']}_{row['instance']}"
+        document["original"] = row["original_id"]
+    return documents
+
+
+def mbpp(rows: Sequence[Row]) -> list[Row]:
+    """``shown``: one assert of the tests, drawn with the document's id as seed; ``tests``: all.
+
+    OLMES draws the assert without a seed, so no two of its runs need show the same prompt.
+    """
+    documents = []
+    for row in rows:
+        setup = row.get("test_setup_code") or ""
+        documents.append(
+            {
+                **row,
+                "id": str(row["task_id"]),
+                "choices": [row["code"]],
+                "shown": random.Random(f"{row['task_id']}").choice(row["test_list"]),
+                "tests": "\n".join([*([setup] if setup else []), *row["test_list"]]),
             }
         )
     return documents
@@ -166,9 +254,13 @@ HOOKS: dict[str, Hook] = {
     "copycolors": copycolors,
     "copycolors_cyclic": copycolors_cyclic,
     "coqa": coqa,
+    "coqa_conversations": coqa_conversations,
+    "drop": drop,
     "gsm8k": gsm8k,
+    "gsm_symbolic": gsm_symbolic,
     "hellaswag": hellaswag,
     "lab_bench": lab_bench,
     "lambada": lambada,
+    "mbpp": mbpp,
     "sciq": sciq,
 }

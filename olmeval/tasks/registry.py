@@ -10,16 +10,18 @@ from typing import Any
 
 from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_json
-from olmeval.requests import Instance
+from olmeval.requests import Instance, Sampling
 from olmeval.tasks.documents import Document, load_split
 from olmeval.tasks.families import Catalogue, Entry, bpb_twin, forms_of, load_catalogue
-from olmeval.tasks.formats import Renderer, instances
+from olmeval.tasks.formats import Renderer, documents, generations, instances
 from olmeval.tasks.olmes import from_olmes
-from olmeval.tasks.schema import Family, Form, overlaid
+from olmeval.tasks.schema import GRADERS, Family, Form, overlaid
 from olmeval.tasks.shots import SEED, Shots, load_shots
-from olmeval.tasks.spec import Spec, parse, with_parts
+from olmeval.tasks.spec import FORMATS, Spec, parse, with_parts
 
 CHOICE_METRICS = ("acc_raw", "acc_per_token", "acc_per_char", "acc_per_byte", "bits_per_byte")
+# What every sampled task of OLMo 3's base evaluation uses, infilling aside.
+SAMPLED = {"temperature": 0.6, "top_p": 0.6}
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,35 @@ class Definition:
         return str(self.spec.format)
 
     @property
+    def primary(self) -> str:
+        """The form's primary metric; of several samples of an exact answer, pass@1."""
+        sampled = self.form.sampling is not None and self.form.sampling.n > 1
+        if sampled and self.form.primary == "exact_match":
+            return "pass_at_1"
+        return self.form.primary
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         if self.form.metrics is not None:
             return tuple(self.form.metrics)
-        if self.format == "bpb":
+        if self.format in ("bpb", "ppl"):
             return ("bits_per_byte",)
+        if self.form.grader is not None and self.form.sampling is not None:
+            return self._graded(self.form.grader, self.form.sampling.n)
         extra = ("acc_uncond",) if self.form.primary == "acc_uncond" else ()
         return (*CHOICE_METRICS[:-1], *extra, "bits_per_byte")
+
+    def _graded(self, grader: str, n: int) -> tuple[str, ...]:
+        per_sample = GRADERS[grader.partition(":")[0]]
+        ks = sorted({*(2**e for e in range(n.bit_length())), n})
+        passed = tuple(f"pass_at_{k}" for k in ks)
+        if not per_sample:
+            return passed
+        if n == 1:
+            return per_sample
+        if self.form.primary == "exact_match":
+            return (*passed, *(f"maj_at_{k}" for k in ks), *per_sample)
+        return (*per_sample, *passed)
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,7 @@ class Task:
     format: str
     metrics: tuple[str, ...]
     primary_metric: str
+    grader: str | None
     hash: str
     provenance: dict[str, Any]
     definition: Definition = field(repr=False)
@@ -64,13 +89,21 @@ class Task:
     def instances(self) -> list[Instance]:
         """One instance a document, in order."""
         form = self.definition.form
+        cluster = self.definition.entry.family.cluster
+        renderer = Renderer(form, letters=self.format == "mc")
+        if self.format == "ppl":
+            return documents(self.documents, renderer, cluster, form.group)
+        if form.sampling is not None:
+            asked = form.sampling.model_dump()
+            sampling = Sampling(**{**asked, "stop": tuple(asked["stop"])})
+            return generations(self.documents, renderer, self.shots, sampling, cluster, form.group)
         return instances(
             self.documents,
-            Renderer(form, letters=self.format == "mc"),
+            renderer,
             self.shots,
             only_gold=self.format == "bpb",
             unconditional=form.unconditional if "acc_uncond" in self.metrics else None,
-            cluster=self.definition.entry.family.cluster,
+            cluster=cluster,
         )
 
 
@@ -101,11 +134,15 @@ def load_task(
     renderer = Renderer(definition.form, letters=definition.format == "mc")
     count = definition.spec.shots or 0
     shots = load_shots(name, definition.form, count, split_of, renderer.shot)
+    if definition.form.unseen:
+        shown = set(shots.texts)
+        docs = [doc for doc in docs if renderer.shot(doc) not in shown]
     return Task(
         name=name,
         format=definition.format,
         metrics=(*definition.metrics, *extra),
-        primary_metric=definition.form.primary,
+        primary_metric=definition.primary,
+        grader=definition.form.grader,
         hash=_hash(definition, origin, shots, limit),
         provenance={
             "data": origin,
@@ -158,6 +195,9 @@ def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[
     return [row for row in rows if pattern in row["task"] or word.search(str(row["summary"]))]
 
 
+_SHOWN = ("description", "prompt", "answer_prefix", "target", "shot", "references", "unconditional")
+
+
 def describe(task: Task) -> dict[str, Any]:
     """Everything that determines the numbers of ``task``, as plain values."""
     definition = task.definition
@@ -170,9 +210,14 @@ def describe(task: Task) -> dict[str, Any]:
         "metrics": ", ".join(task.metrics),
         "prompt": {
             key: repr(getattr(form, key))
-            for key in ("description", "prompt", "target", "shot", "unconditional")
-            if getattr(form, key)
+            for key in _SHOWN
+            if getattr(form, key) and not (key == "target" and form.sampling is not None)
         },
+        **(
+            {"sampling": form.sampling.model_dump(), "grader": str(form.grader)}
+            if form.sampling is not None
+            else {}
+        ),
         "documents": f"{len(task.documents)} of {task.provenance['documents_available']}",
         "data": task.provenance["data"],
         "shots": {"count": task.provenance["num_shots"], **task.shots.provenance},
@@ -274,7 +319,10 @@ def apply_regime(spec: Spec, regime: str, family: Family, text: str) -> Spec:
     known = {**default, **family.regimes}
     if regime not in known:
         raise UserError(f"task '{text}': unknown regime '{regime}'{nearest(regime, known)}")
-    return with_parts(spec, [part for part in known[regime].split(":") if part], text)
+    parts = [part for part in known[regime].split(":") if part]
+    if spec.format is not None:
+        parts = [part for part in parts if part not in FORMATS]
+    return with_parts(spec, parts, text)
 
 
 def _define(spec: Spec, text: str, catalogue: Catalogue) -> Definition:
@@ -286,11 +334,6 @@ def _define(spec: Spec, text: str, catalogue: Catalogue) -> Definition:
         raise UserError(
             f"task '{text}': '{spec.family}' has no format '{form_name}'; it has"
             f" {', '.join(sorted(forms))}"
-        )
-    if spec.samples is not None:
-        raise UserError(
-            f"task '{text}': 'n{spec.samples}' asks for samples, but the format '{form_name}'"
-            " generates nothing"
         )
     # A bpb twin is made of its rc form last, so that it follows what a variant changes there.
     own = form_name if form_name in dict(family.formats) else "rc"
@@ -317,5 +360,26 @@ def _define(spec: Spec, text: str, catalogue: Catalogue) -> Definition:
     if own != form_name:
         form = bpb_twin(form)
     shots = form.num_shots if spec.shots is None else spec.shots
-    full = Spec(spec.family, form_name, spec.variants, shots)
+    form, samples = _with_samples(form, form_name, spec.samples, text, notes)
+    full = Spec(spec.family, form_name, spec.variants, shots, samples)
     return Definition(full, entry, form, split, limit, tuple(notes))
+
+
+def _with_samples(
+    form: Form, form_name: str, asked: int | None, text: str, notes: list[str]
+) -> tuple[Form, int | None]:
+    """``form`` with the number of samples asked for, and how the canonical spec tells it."""
+    if form.sampling is None:
+        if asked is not None:
+            raise UserError(
+                f"task '{text}': 'n{asked}' asks for samples, but the format '{form_name}'"
+                " generates nothing"
+            )
+        return form, None
+    if asked is None or asked == form.sampling.n:
+        return form, form.sampling.n if form.sampling.n > 1 else None
+    changes: dict[str, Any] = {"n": asked}
+    if asked > 1 and form.sampling.temperature == 0:
+        changes |= SAMPLED
+        notes.append("Several samples of a greedy task: temperature 0.6, top_p 0.6, as OLMo 3 has.")
+    return overlaid(form, {"sampling": changes}), asked

@@ -17,25 +17,42 @@ from olmeval.errors import UserError, nearest
 from olmeval.tasks.hooks import HOOKS
 from olmeval.tasks.template import compile_template
 
-Metric = Literal[
+CHOICE_METRICS = (
     "acc_raw", "acc_per_token", "acc_per_char", "acc_per_byte", "acc_uncond",
     "bits_per_byte", "greedy_acc",
-]  # fmt: skip
-FormatName = Literal["mc", "rc", "bpb"]
+)  # fmt: skip
+# What a grader gives each sample; a name may go on with ":" and a detail (``bbh:navigate``).
+GRADERS: dict[str, tuple[str, ...]] = {
+    "squad": ("f1", "exact_match", "recall"),
+    "drop": ("f1", "exact_match"),
+    "gsm8k": ("exact_match",),
+    "gsm8k_fixed": ("exact_match",),
+    "minerva": ("exact_match", "exact_match_flex", "exact_match_verified"),
+    "bbh": ("exact_match",),
+    "bbh_fixed": ("exact_match",),
+    "mmlu_pro_cot": ("exact_match",),
+    "deepmind_math": ("exact_match",),
+    "code": (),
+}
+FormatName = Literal["mc", "rc", "bpb", "genqa", "cot", "code", "fim", "ppl"]
+GENERATED = ("genqa", "cot", "code", "fim")
 
 
 class Place(Config):
-    """Where rows are: exactly one of ``requests``, ``table``, ``hub`` and ``file``.
+    """Where rows are: exactly one of ``requests``, ``table``, ``hub``, ``file`` and ``copy``.
 
     ``requests`` and ``table`` are folders of the pulled data (rendered requests; Arrow tables);
     ``hub`` is a Hugging Face data set or a local folder in its layout; ``file`` is a local
-    JSONL, Parquet or Arrow file, relative to the catalogue file that names it.
+    JSONL, Parquet or Arrow file, relative to the catalogue file that names it; ``copy`` is a file
+    below the folder ``$OLMEVAL_DATA`` of what is on no hub, and ``origin`` says where to get it.
     """
 
     requests: str | None = None
     table: str | None = None
     hub: str | None = None
     file: str | None = None
+    copy_: str | None = Field(default=None, alias="copy")
+    origin: str | None = None
     config: str | None = None
     split: str | None = None
     revision: str | None = None
@@ -43,9 +60,11 @@ class Place(Config):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Place":
-        given = [k for k in ("requests", "table", "hub", "file") if getattr(self, k) is not None]
-        if len(given) != 1:
-            raise ValueError("name exactly one of requests, table, hub and file")
+        kinds = ("requests", "table", "hub", "file", "copy_")
+        if sum(getattr(self, kind) is not None for kind in kinds) != 1:
+            raise ValueError("name exactly one of requests, table, hub, file and copy")
+        if (self.copy_ is None) != (self.origin is None):
+            raise ValueError("'copy' and 'origin' go together")
         if self.hub is None and (self.config or self.revision or self.split):
             raise ValueError("'config', 'split' and 'revision' belong to a 'hub' place")
         return self
@@ -139,36 +158,105 @@ class ShotSource(Config):
         return self
 
 
+class SamplingForm(Config):
+    """How a generation samples and where it ends; greedy and once unless it says otherwise."""
+
+    stop: list[str] = Field(default_factory=list)
+    max_tokens: int = Field(gt=0)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    n: int = Field(default=1, gt=0)
+
+    @model_validator(mode="after")
+    def _usable(self) -> "SamplingForm":
+        if "" in self.stop:
+            raise ValueError("an empty stop sequence would end every answer at once")
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError(f"{self.n} samples at temperature 0 are {self.n} equal samples")
+        return self
+
+
 class Form(Config):
     """One format of a family: the prompt, what is scored after it, and how it is judged.
 
     Templates see the document's fields and ``choice`` (the choice being scored), ``letter`` and
     ``lettered`` (the list `` A. first`` ... joined by newlines). A ``prompt`` that refers to
     ``choice`` gives every choice its own context.
+
+    A format that generates has ``sampling``, a ``grader`` and ``references``: the accepted answers,
+    a list of templates or the template of a list. An answer may be a list of parts: the spans of
+    DROP; for the grader ``code`` what stands before and after the answer in the program to run.
+    ``answer_prefix`` stands after the query, but not in a shot. The
+    format ``ppl`` scores ``target`` as a document; ``group`` is its source.
+    ``unseen`` leaves out documents that are among the shots of every prompt.
     """
 
     prompt: str
+    answer_prefix: str = ""
+    sampling: SamplingForm | None = None
+    grader: str | None = None
+    references: str | list[str | list[str]] | None = None
+    group: str | None = None
+    unseen: bool = False
     target: str = " {choice}"
     shot: str | None = None
     choices: str = "{choices}"
     gold: str = "{gold}"
     description: str = ""
     unconditional: str | None = None
-    primary: Metric
-    metrics: list[Metric] | None = None
+    primary: str
+    metrics: list[str] | None = None
     num_shots: int = Field(ge=0)
     shots: tuple[ShotSource, ...] = ()
 
     @model_validator(mode="after")
     def _templates(self) -> "Form":
         _check_templates(self.prompt, self.target, self.shot or "", self.choices, self.gold)
+        _check_templates(self.answer_prefix, self.group or "")
+        for reference in (
+            [self.references] if isinstance(self.references, str) else (self.references or [])
+        ):
+            _check_templates(*([reference] if isinstance(reference, str) else reference))
+        generates = self.sampling is not None
+        if generates != (self.grader is not None) or generates != (self.references is not None):
+            raise ValueError("'sampling', 'grader' and 'references' go together")
+        known: tuple[str, ...] = CHOICE_METRICS
+        if self.grader is not None:
+            family = self.grader.partition(":")[0]
+            if family not in GRADERS:
+                raise ValueError(f"unknown grader '{self.grader}'{nearest(family, GRADERS)}")
+            known = (*GRADERS[family], "pass_at_1")
+        for metric in (self.primary, *(self.metrics or [])):
+            if metric not in known:
+                raise ValueError(
+                    f"'{metric}' is not a metric here; there are {', '.join(known)}"
+                    f"{nearest(metric, known)}"
+                )
         return self
 
 
+def check_form(name: str, form: Form) -> None:
+    """Whether ``form`` holds what the format ``name`` needs; raises :class:`ValueError`."""
+    if (name in GENERATED) != (form.sampling is not None):
+        does = "generates and needs" if name in GENERATED else "generates nothing and takes no"
+        raise ValueError(f"the format '{name}' {does} 'sampling', 'grader' and 'references'")
+    if name == "ppl" and (form.shots or form.num_shots or form.prompt):
+        raise ValueError("the format 'ppl' scores whole documents: it takes no prompt and no shots")
+    rendered = [s for s in form.shots if s.recover is None]
+    if name in GENERATED and rendered and form.shot is None:
+        raise ValueError(f"the format '{name}' needs a 'shot' template for its source of shots")
+
+
 def overlaid(form: Form, changes: dict[str, Any]) -> Form:
-    """``form`` with some keys replaced; raises :class:`ValueError` that names the wrong one."""
+    """``form`` with some keys replaced (of ``sampling``: some of its keys).
+
+    Raises :class:`ValueError` that names the wrong one.
+    """
+    old = form.model_dump()
+    if isinstance(old["sampling"], dict) and isinstance(changes.get("sampling"), dict):
+        changes = {**changes, "sampling": {**old["sampling"], **changes["sampling"]}}
     try:
-        return Form.model_validate({**form.model_dump(), **changes})
+        return Form.model_validate({**old, **changes})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -207,6 +295,8 @@ class Family(Config):
     def _consistent(self) -> "Family":
         if self.default not in self.formats:
             raise ValueError(f"the default format '{self.default}' is not among the formats")
+        for own, form in self.formats.items():
+            check_form(own, form)
         wanted = {"the family": self.split}
         wanted.update(
             {f"variant '{name}'": v.split for name, v in self.variants.items() if v.split}
@@ -220,8 +310,9 @@ class Family(Config):
                     raise ValueError(
                         f"variant '{name}' changes the format '{key}', which is not here"
                     )
-                for form in self.formats.values() if key == "all" else [self.formats[key]]:
-                    overlaid(form, changes)
+                for kind, form in self.formats.items():
+                    if key in ("all", kind):
+                        check_form(kind, overlaid(form, changes))
         for places in self.splits.values():
             for place in places:
                 if place.reading not in self.readings:

@@ -7,6 +7,7 @@ takes milliseconds; ``datasets`` is imported only for a hub place.
 
 import gzip
 import json
+import os
 import socket
 import urllib.parse
 import urllib.request
@@ -68,7 +69,32 @@ def read_place(place: Place, split: str, folder: Path) -> Rows:
         if not path.exists():
             raise Absent(f"'{path}' does not exist")
         return _local(path, "file", str(path), read_file)
+    root = os.environ.get("OLMEVAL_DATA")
+    if place.copy_ is not None:
+        path = Path(root or "") / place.copy_
+        if root is None or not path.exists():
+            raise Absent(
+                f"'{place.copy_}' is on no hub: get it from {place.origin} and put it below the"
+                " folder that OLMEVAL_DATA names"
+            )
+        return _local(path, "local copy", place.copy_, read_file)
+    if root is not None and (found := local_copy(Path(root), place, split)) is not None:
+        return _local(found, "local copy", str(found.relative_to(root)), read_file)
     return _read_hub(place, split)
+
+
+def local_copy(root: Path, place: Place, split: str) -> Path | None:
+    """A person's own copy of a hub data set: ``<root>/<owner>/<name>[/<config>]/<split>.<ending>``.
+
+    None when there is none; the endings are those of :func:`read_file`.
+    """
+    name = place.split or split
+    folder = root / str(place.hub)
+    for base in ([folder / place.config] if place.config else []) + [folder]:
+        for ending in (".jsonl", ".jsonl.gz", ".parquet", ".arrow"):
+            if (path := base / f"{name}{ending}").exists():
+                return path
+    return None
 
 
 def pulled(kind: str, name: str) -> Path:
@@ -103,7 +129,10 @@ def _cached(reader: Any, path: Path, stamps: tuple[tuple[str, int, int], ...]) -
 
 
 def read_file(path: Path) -> list[Row]:
-    """The rows of a ``.jsonl``, ``.jsonl.gz``, ``.json``, ``.parquet`` or ``.arrow`` file."""
+    """The rows of a ``.jsonl``, ``.jsonl.gz``, ``.parquet`` or ``.arrow`` file.
+
+    A ``.txt`` file is one row with the whole ``text``.
+    """
     name = path.name
     if name.endswith((".jsonl", ".jsonl.gz")):
         return _read_jsonl(path)
@@ -111,6 +140,8 @@ def read_file(path: Path) -> list[Row]:
         return _table_rows(path, parquet=True)
     if name.endswith(".arrow"):
         return _table_rows(path, parquet=False)
+    if name.endswith(".txt"):
+        return [{"text": path.read_text(encoding="utf-8")}]
     raise UserError(f"'{path}': expected a .jsonl, .jsonl.gz, .parquet or .arrow file")
 
 

@@ -32,6 +32,8 @@ FILTERS: dict[str, Callable[[Any], Any]] = {
     "spaces": lambda value: str(value).replace("_", " "),
     "comma": lambda value: ", ".join(str(item) for item in value),
     "words": lambda value: " ".join(str(item) for item in value),
+    "one_line": lambda value: " ".join([p for p in map(str.strip, str(value).splitlines()) if p]),
+    "lines": lambda value: "\n".join([str(item) for item in value]),
     # The text Python prints for a one-item tuple of the value's items (a published mistake).
     "tuple": lambda value: str(tuple(value)),
 }

@@ -39,7 +39,7 @@ def test_the_catalogue_names_every_family_of_the_first_cut() -> None:
         "mmlu_other": 14, "basic_skills": 6, "minerva_math": 7, "mt_mbpp": 17, "arc": 2,
         "lab_bench": 2,
     }  # fmt: skip
-    assert {name: len(members) for name, members in groups.items()} == sizes
+    assert sizes.items() <= {name: len(members) for name, members in groups.items()}.items()
     parts = [n for name in sizes if name.startswith("mmlu_") for n in groups[name]]
     assert sorted(parts) == sorted(groups["mmlu"])
 
@@ -74,7 +74,7 @@ def test_each_stands_for_many_families(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("summary: s", "sumary: s", r"t\.yaml:4: unknown key .* did you mean 'summary'"),
-        ("acc_raw", "acc_row", r"t\.yaml:9: .*primary"),
+        ("acc_raw", "acc_row", r"t\.yaml:9: .*'acc_row' is not a metric here.*mean 'acc_raw'"),
         ("num_shots: 0", "num_shots: -1", "num_shots"),
         ('"{q}"', '"{q"', "unbalanced"),
         ("split: test", "split: tset", "uses the split 'tset'"),

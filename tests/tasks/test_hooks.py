@@ -62,7 +62,7 @@ def test_gsm8k_solution() -> None:
 
 def test_coqa_history_is_the_turns_before() -> None:
     turns = [{"question": "q0", "answer": "a0"}, {"question": "q1", "answer": "a1"}]
-    row = {"story": "s", "question": "q", "answers": ["x"], "previous_qa": turns}
+    row = {"story": "s", "question": "q", "source": "z", "answers": ["x"], "previous_qa": turns}
     first, second = hooks.coqa([{**row, "id": "z_turn0"}, {**row, "id": "z_turn1"}])
     assert first["history"] == ""
     assert second["history"] == "\n\nPreceding questions:\n\nQuestion: q0\nAnswer: a0"

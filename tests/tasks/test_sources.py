@@ -175,7 +175,7 @@ def test_the_hub_out_of_reach_is_one_quick_sentence(tmp_path: Path, monkeypatch)
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, "exactly one of requests, table, hub and file"),
+        ({}, "exactly one of requests, table, hub, file and copy"),
         ({"file": "a", "hub": "b"}, "exactly one of"),
         ({"file": "a", "revision": "main"}, "belong to a 'hub' place"),
     ],

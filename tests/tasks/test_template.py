@@ -38,7 +38,8 @@ def test_filters_against_values_by_hand() -> None:
         "int": ("3", 3), "str": (3, "3"), "no_cr": ("a\r\nb\r", "a\nb"),
         "lf": ("a\r\nb\r", "a\nb\r"),
         "spaces": ("a_b", "a b"), "comma": (["a", 1], "a, 1"), "words": (["a", "b"], "a b"),
-        "tuple": (["a"], "('a',)"),
+        "tuple": (["a"], "('a',)"), "lines": (["a", 1], "a\n1"),
+        "one_line": ("def f(x): \r\n    y = x\r\n\r\n    return  y ", "def f(x): y = x return  y"),
     }  # fmt: skip
     assert by_hand.keys() == FILTERS.keys()
     for name, (value, expected) in by_hand.items():
