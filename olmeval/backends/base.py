@@ -71,6 +71,7 @@ class Backend(Protocol):
     info: ModelInfo
     tokenizer: Tokenizer
     max_row_tokens: int
+    samples_at_once: int
 
     def score(self, plan: Plan, steps: Iterable[Step]) -> Iterator[ScoredRange]:
         """Runs ``steps`` (a sub-sequence of the plan's, as :meth:`Plan.pending` gives it)."""

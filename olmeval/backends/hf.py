@@ -31,6 +31,8 @@ LOGITS_AT_ONCE = 1 << 26
 class TransformersBackend:
     """A causal language model from a folder or the hub."""
 
+    samples_at_once = 32
+
     def __init__(
         self, model: Any, tokenizer: Tokenizer, info: ModelInfo, max_row_tokens: int | None = None
     ):
@@ -265,7 +267,7 @@ class TransformersBackend:
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, tuple[Generated, ...]]]:
         """See :class:`olmeval.backends.base.Backend`."""
-        yield from generate(self.model, self.tokenizer, prompts, batch_size=32)
+        yield from generate(self.model, self.tokenizer, prompts, self.samples_at_once)
 
 
 def _crop(cache: Any, length: int) -> None:

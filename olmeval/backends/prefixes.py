@@ -67,8 +67,8 @@ def _restarts(step: dict[str, Any]) -> bool:
 def _groups(texts: Sequence[str], order: list[int]) -> list[tuple[list[int], int]]:
     """Runs of sorted texts with at least MIN_PREFIX characters in common: (members, how many)."""
     groups: list[tuple[list[int], int]] = []
-    for previous, k in zip([-1, *order[:-1]], order, strict=True):
-        common = _common(texts[previous], texts[k]) if previous >= 0 else 0
+    for place, k in enumerate(order):
+        common = _common(texts[order[place - 1]], texts[k]) if place else 0
         if groups and common >= MIN_PREFIX:
             members, least = groups[-1]
             members.append(k)

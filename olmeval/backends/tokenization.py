@@ -8,7 +8,7 @@ without the BOS that the tokenizer would add.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,22 @@ class Tokenized:
     moved_space: NDArray[np.bool_]
     double_space: NDArray[np.bool_]
     missing_bos: NDArray[np.bool_]
+
+
+def joined(a: Tokenized, b: Tokenized) -> Tokenized:
+    """The rows of ``a``, then those of ``b``."""
+
+    def both(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(a, name), getattr(b, name)])
+
+    return Tokenized(
+        Sequences(
+            np.concatenate([a.sequences.ids, b.sequences.ids]),
+            np.concatenate([a.sequences.offsets, b.sequences.offsets[1:] + len(a.sequences.ids)]),
+            np.concatenate([a.sequences.context_len, b.sequences.context_len]),
+        ),
+        **{f.name: both(f.name) for f in fields(Tokenized) if f.name != "sequences"},
+    )
 
 
 class Tokenizer:
@@ -138,6 +154,49 @@ class Tokenizer:
             moved_space=moved,
             double_space=np.array([r.continuation.startswith("  ") for r in requests], np.bool_),
             missing_bos=np.full(len(requests), missing),
+        )  # fmt: skip
+
+    def windows(
+        self, documents: Sequence[str], max_length: int, overlap: int = 0
+    ) -> tuple[Tokenized, Ints]:
+        """Whole documents as windows that score every token once, and whose window is whose [W].
+
+        The first window begins after BOS (else EOS). Each further one sees the last ``overlap``
+        tokens before it, at least one, as context; no window feeds more than ``max_length`` tokens
+        (rolling log-likelihood as in lm-evaluation-harness; Paloma, Magnusson et al. 2023, section
+        3.2, with no overlap). Documents are never concatenated.
+        """
+        if not 0 <= overlap < max_length:
+            raise UserError(
+                f"an overlap of {overlap} tokens needs a window longer than {max_length}"
+            )
+        ids: list[int] = []
+        lengths, contexts, owner = [], [], []
+        for number, tokens in enumerate(self.encode(documents)):
+            text = [self._prefix(), *tokens]
+            done = 1
+            while done < len(text):
+                context = 1 if done == 1 else max(overlap, 1)
+                end = min(done + max_length - context + 1, len(text))
+                context = min(context, done)
+                ids += text[done - context : end]
+                lengths.append(end - done + context)
+                contexts.append(context)
+                owner.append(number)
+                done = end
+        rows = len(lengths)
+        none = np.zeros(rows, np.bool_)
+        return (
+            Tokenized(
+                Sequences(
+                    np.array(ids, np.int32), starts(np.array(lengths, np.int64)),
+                    np.array(contexts, np.int64),
+                ),
+                none, np.zeros(rows, np.int64), none, none, none,
+                # The prefix of a document is the BOS where the tokenizer has one.
+                np.full(rows, self.adds_bos_by_default and self.hf.bos_token_id is None),
+            ),
+            np.array(owner, np.int64),
         )  # fmt: skip
 
     def prompts(self, requests: Sequence[Request], max_length: int) -> tuple[list[list[int]], Ints]:

@@ -105,5 +105,5 @@ def _notes(result: dict[str, object]) -> str:
     """Errors and counters of a task that are not zero, in words."""
     counters: dict[str, int] = result["counters"]  # type: ignore[assignment]
     named = {"errors": result["errors"], **counters}
-    shown = ("errors", "truncated", "ties", "seams", "missing_bos")
+    shown = ("errors", "truncated", "ties", "unparsed", "length_limited", "seams", "missing_bos")
     return ", ".join(f"{named[k]} {k.replace('_', ' ')}" for k in shown if named.get(k))

@@ -68,6 +68,17 @@ Examples:
 )
 @click.option("--row-tokens", type=click.IntRange(min=1), help="Token budget of a forward pass.")
 @click.option(
+    "--window-overlap",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Tokens that a document's next window sees again as context.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    help="Lower every generation's own limit to this.",
+)
+@click.option(
     "--task-path",
     multiple=True,
     type=click.Path(path_type=Path),
@@ -87,6 +98,8 @@ def run(
     max_length: int | None,
     batch_size: int,
     row_tokens: int | None,
+    window_overlap: int,
+    max_new_tokens: int | None,
     task_path: tuple[Path, ...],
     allow_errors: bool,
     as_json: bool,
@@ -105,7 +118,17 @@ def run(
             tasks,
             output=output,
             limit=parse_limit(limit),
-            settings=Settings(device, dtype, tokenizer, bos, max_length, batch_size, row_tokens),
+            settings=Settings(
+                device=device,
+                dtype=dtype,
+                tokenizer=tokenizer,
+                bos=bos,
+                max_length=max_length,
+                batch_size=batch_size,
+                row_tokens=row_tokens,
+                window_overlap=window_overlap,
+                max_new_tokens=max_new_tokens,
+            ),
             task_paths=task_path,
             allow_errors=allow_errors,
             progress=True,

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from olmeval import __version__
 from olmeval.backends.checkpoints import Checkpoint, find_checkpoints, fingerprint
-from olmeval.engine.infer import ignore, infer, request_keys
+from olmeval.engine.infer import ignore, infer, questions
 from olmeval.engine.score import instance_table, score_task
 from olmeval.engine.work import Work, load_work
 from olmeval.errors import UserError
 from olmeval.files import atomic_path, make_dir, read_json, write_json
 from olmeval.results.run import Run
 from olmeval.results.store import ResponseStore
+from olmeval.results.suites import answered, score_suites
 
 if TYPE_CHECKING:
     from olmeval.backends.base import Backend
@@ -37,6 +38,8 @@ class Settings:
     max_length: int | None = None  # default: the model's window, at most 2,048 as in OLMES
     batch_size: int = 0  # sequences a forward pass; 0: as many as fit the token budget
     row_tokens: int | None = None  # token budget of a forward pass
+    window_overlap: int = 0  # tokens of context that a document's later windows see again
+    max_new_tokens: int | None = None  # lowers every generation's own limit to this
 
 
 def evaluate(
@@ -83,7 +86,7 @@ def evaluate_many(
     """
     settings = settings or Settings()
     checkpoints = _distinct(models)
-    work = load_work(tasks, limit, [Path(p) for p in task_paths])
+    work = load_work(tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens)
     runs = []
     with _progress(progress) as track:
         for checkpoint in checkpoints:
@@ -128,11 +131,14 @@ def _evaluate_one(
     asked = {
         "fingerprint": fingerprint(checkpoint),
         "tasks": {w.task.name: w.task.hash for w in work.tasks},
+        "suites": sorted(work.suites),
         "limit": limit,
         "dtype": settings.dtype,
         "tokenizer": settings.tokenizer,
         "bos": settings.bos,
         "max_length": settings.max_length,
+        "window_overlap": settings.window_overlap,
+        "max_new_tokens": settings.max_new_tokens,
     }
     earlier = read_json(folder / "run.json") if (folder / "run.json").exists() else None
     if earlier is not None and earlier["asked"] != asked:
@@ -195,30 +201,40 @@ def _finish(
 
     write_json(folder / "run.json", info)
     prepared = work.prepare(
-        backend.tokenizer, backend.info.max_length, backend.max_row_tokens, settings.batch_size
+        backend.tokenizer,
+        backend.info.max_length,
+        backend.max_row_tokens,
+        settings.batch_size,
+        settings.window_overlap,
     )
     plan = prepared.plan
-    advance = track(backend.info.name, len(plan.sequences))
+    advance = track(backend.info.name, questions(prepared))
     with ResponseStore(folder) as store:
-        scores = infer(backend, prepared, store, advance)
+        scores, keys = infer(backend, work, prepared, store, advance)
         store.compact()
     scored = [score_task(w, scores, prepared) for w in work.tasks]
 
-    keys = request_keys(plan, backend.info)
+    # A document's windows have keys of their own; its first one stands for it.
     of_request: list[bytes | None] = [None] * len(work.requests)
-    for request, unique in zip(prepared.scored.tolist(), plan.unique_of.tolist(), strict=True):
-        of_request[request] = keys[unique]
+    rows = prepared.request_of_row[prepared.fits].tolist()
+    for request, unique in zip(rows[::-1], plan.unique_of.tolist()[::-1], strict=True):
+        of_request[request] = keys.sequences[unique]
+    for request, key in zip(prepared.request_of_prompt.tolist(), keys.prompts, strict=True):
+        of_request[request] = key
     requests = work.request_table(prepared)
     requests = requests.add_column(0, "key", pa.array(of_request, type=pa.binary(16)))
     with atomic_path(folder / "requests.parquet") as tmp:
         pq.write_table(requests, tmp, compression="zstd")
     with atomic_path(folder / "instances.parquet") as tmp:
-        instance_table(work.tasks, scored).to_parquet(tmp, index=False, compression="zstd")
+        instances = instance_table(work.tasks, scored)
+        instances.to_parquet(tmp, index=False, compression="zstd")
     by_name = sorted(zip(work.tasks, scored, strict=True), key=lambda pair: pair[0].task.name)
+    results = {w.task.name: s.summary for w, s in by_name}
     write_json(
         folder / "metrics.json",
         {
-            "tasks": {w.task.name: s.summary for w, s in by_name},
+            "tasks": results,
+            "suites": score_suites(work.suites, results, answered(instances, results)),
             "errors": sum(s.summary["errors"] for s in scored),
             "requests": len(work.requests),
             "tokens": {
@@ -236,7 +252,7 @@ def _finish(
 def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     if before["fingerprint"] != now["fingerprint"]:
         return "other weights under the same name"
-    if before["tasks"] != now["tasks"]:
+    if before["tasks"] != now["tasks"] or before.get("suites") != now["suites"]:
         return "other tasks, limits or data"
     key = next(k for k in now if before.get(k) != now[k])
     return f"{key} = {before.get(key)} instead of {now[key]}"

@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from olmeval.engine.grade import direction, grade, instance_values
 from olmeval.engine.infer import Scores
 from olmeval.engine.work import Prepared, TaskWork
 from olmeval.metrics import HIGHER_IS_BETTER
-from olmeval.metrics.choice import Choices, choice_metric
-from olmeval.stats.mean import mean
+from olmeval.metrics.choice import Choices, bits_per_byte, choice_metric
+from olmeval.stats.mean import Estimate, mean, ratio
+
+Values = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -24,25 +27,84 @@ class TaskScore:
     """
 
     summary: dict[str, Any]
-    values: dict[str, NDArray[np.float64]]
+    values: Values
     failed: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
 
 
 def score_task(work: TaskWork, scores: Scores, prepared: Prepared) -> TaskScore:
     """Metrics with standard errors over the instances that could be scored, and all counters."""
-    groups = work.offsets[:-1]
-    uncond = work.unconditional
+    n = len(scores.logprob)
     # An unscored choice would silently win or lose; its whole instance is an error instead.
-    failed_request = scores.failed[work.conditioned]
-    if uncond is not None:
-        failed_request = failed_request | scores.failed[uncond]
-    failed = np.logical_or.reduceat(failed_request, groups)
-    cut = prepared.tokenized.truncated[work.conditioned] > 0
-    truncated = np.logical_or.reduceat(cut, groups)
+    failed = _any(scores.failed[work.conditioned], work)
+    if work.unconditional is not None:
+        failed |= _any(scores.failed[work.unconditional], work)
+    truncated = _any(prepared.truncated(n)[work.conditioned], work)
+    by_kind = {"loglikelihood": _choices, "generate": _samples, "rolling": _documents}
+    values, failed, counters = by_kind[work.kind](work, scores, failed)
+    clusters = work.clusters
+    kept = np.flatnonzero(~failed)
+    estimates = {}
+    for name, value in values.items():
+        value[failed] = np.nan
+        if not len(kept):
+            continue
+        if work.kind == "rolling":
+            # A corpus' bits per byte weigh documents by their bytes (Paloma, section 3).
+            size = work.bytes[kept]
+            estimates[name] = ratio(value[kept] * size, size, _at(clusters, kept))
+        else:
+            estimates[name] = mean(value[kept], _at(clusters, kept))
 
+    def count(flags: NDArray[Any]) -> int:
+        return int(prepared.per_request(flags, n)[work.conditioned].sum())
+
+    summary: dict[str, Any] = {
+        "primary_metric": work.task.primary_metric,
+        "metrics": {name: _entry(name, e) for name, e in estimates.items()},
+        "instances": len(work.instances),
+        "errors": int(failed.sum()),
+        "clusters": None if clusters is None else len(set(clusters)),
+        "counters": {
+            "truncated": int(truncated.sum()),
+            **counters,
+            "seams": count(prepared.rows.seam),
+            "moved_spaces": count(prepared.rows.moved_space),
+            "double_spaces": count(prepared.rows.double_space),
+            "missing_bos": count(prepared.rows.missing_bos),
+        },
+        "hash": work.task.hash,
+    }
+    if work.kind == "rolling":
+        summary["groups"] = _by_group(work, values["bits_per_byte"], failed)
+    return TaskScore(summary, values, failed, truncated)
+
+
+def _any(flags: NDArray[np.bool_], work: TaskWork) -> NDArray[np.bool_]:
+    """Per instance: whether any of its requests is flagged [I]."""
+    return np.logical_or.reduceat(flags, work.offsets[:-1])
+
+
+def _at(clusters: list[object] | None, kept: NDArray[np.int64]) -> list[object] | None:
+    return None if clusters is None else [clusters[k] for k in kept.tolist()]
+
+
+def _entry(name: str, estimate: Estimate) -> dict[str, Any]:
+    return {
+        "value": estimate.value,
+        "stderr": None if np.isnan(estimate.stderr) else estimate.stderr,
+        "n": estimate.n,
+        "higher_is_better": direction(name, HIGHER_IS_BETTER),
+    }
+
+
+def _choices(
+    work: TaskWork, scores: Scores, failed: NDArray[np.bool_]
+) -> tuple[Values, NDArray[np.bool_], dict[str, int]]:
+    unconditional = work.unconditional
+    # Whatever stands for an unscored choice is never seen: its instance is an error.
     choices = Choices(
-        logprob=np.where(failed_request, -np.inf, scores.logprob[work.conditioned]),
+        logprob=np.nan_to_num(scores.logprob[work.conditioned]),
         tokens=scores.tokens[work.conditioned],
         chars=work.chars,
         bytes=work.bytes,
@@ -50,46 +112,62 @@ def score_task(work: TaskWork, scores: Scores, prepared: Prepared) -> TaskScore:
         offsets=work.offsets,
         gold=work.gold,
         unconditional=(
-            None if uncond is None else np.where(scores.failed[uncond], 0.0, scores.logprob[uncond])
+            None if unconditional is None else np.nan_to_num(scores.logprob[unconditional])
         ),
     )
-    clusters = work.clusters
-    kept = np.flatnonzero(~failed)
-    kept_clusters = None if clusters is None else [clusters[k] for k in kept.tolist()]
-    metrics: dict[str, Any] = {}
-    values: dict[str, NDArray[np.float64]] = {}
+    values: Values = {}
     ties = 0
     for name in work.task.metrics:
-        value, tied = choice_metric(name, choices)
+        values[name], tied = choice_metric(name, choices)
         if name == work.task.primary_metric:
             ties = tied
-        values[name] = np.where(failed, np.nan, value)
-        if len(kept):
-            estimate = mean(value[kept], kept_clusters)
-            metrics[name] = {
-                "value": estimate.value,
-                "stderr": None if np.isnan(estimate.stderr) else estimate.stderr,
-                "n": estimate.n,
-                "higher_is_better": HIGHER_IS_BETTER[name],
-            }
-    tokenized = prepared.tokenized
-    summary = {
-        "primary_metric": work.task.primary_metric,
-        "metrics": metrics,
-        "instances": len(work.instances),
-        "errors": int(failed.sum()),
-        "clusters": None if clusters is None else len(set(clusters)),
-        "counters": {
-            "truncated": int(truncated.sum()),
-            "ties": ties,
-            "seams": int(tokenized.seam[work.conditioned].sum()),
-            "moved_spaces": int(tokenized.moved_space[work.conditioned].sum()),
-            "double_spaces": int(tokenized.double_space[work.conditioned].sum()),
-            "missing_bos": int(tokenized.missing_bos[work.conditioned].sum()),
-        },
-        "hash": work.task.hash,
+    return values, failed, {"ties": ties}
+
+
+def _samples(
+    work: TaskWork, scores: Scores, failed: NDArray[np.bool_]
+) -> tuple[Values, NDArray[np.bool_], dict[str, int]]:
+    """Grades the answered instances; where a grader gives no verdict, the instance is an error."""
+    kept = np.flatnonzero(~failed)
+    of_kept = [scores.samples[work.conditioned[k]] for k in kept.tolist()]
+    counts = np.array([len(samples) for samples in of_kept], np.int64)
+    texts = [sample.text for samples in of_kept for sample in samples]
+    references = [work.instances[k].references for k in np.repeat(kept, counts).tolist()]
+    limited = sum(sample.finish == "length" for samples in of_kept for sample in samples)
+    values: Values = {name: np.full(len(failed), np.nan) for name in work.task.metrics}
+    if not len(kept):
+        return values, failed, {"length_limited": 0}
+    graded = grade(work.task.grader or "", texts, references)
+    for name, value in instance_values(work.task.metrics, graded, counts).items():
+        values[name][kept] = value
+    no_verdict = np.zeros(len(failed), np.bool_)
+    no_verdict[kept] = np.logical_or.reduceat(
+        graded.no_verdict, np.concatenate([[0], np.cumsum(counts)[:-1]])
+    )
+    return values, failed | no_verdict, {"length_limited": limited, **graded.counters}
+
+
+def _documents(
+    work: TaskWork, scores: Scores, failed: NDArray[np.bool_]
+) -> tuple[Values, NDArray[np.bool_], dict[str, int]]:
+    value = bits_per_byte(scores.logprob[work.conditioned], work.bytes)
+    return {"bits_per_byte": value}, failed, {}
+
+
+def _by_group(
+    work: TaskWork, value: NDArray[np.float64], failed: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Byte-weighted bits per byte of every source."""
+    groups: dict[str, list[int]] = {}
+    for k, instance in enumerate(work.instances):
+        if instance.group is not None and not failed[k]:
+            groups.setdefault(instance.group, []).append(k)
+    return {
+        name: _entry(
+            "bits_per_byte", ratio(value[members] * work.bytes[members], work.bytes[members])
+        )
+        for name, members in sorted(groups.items())
     }
-    return TaskScore(summary, values, failed, truncated)
 
 
 def instance_table(works: Sequence[TaskWork], scored: Sequence[TaskScore]) -> pd.DataFrame:

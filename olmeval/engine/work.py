@@ -4,18 +4,23 @@ Tasks become instances, instances become requests, and equal requests become one
 and formats of the run. What the score phase needs to find its way back is kept as flat arrays.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from olmeval.backends.planner import Ints, Plan, make_plan, starts
-from olmeval.backends.tokenization import Tokenized, Tokenizer
+from olmeval.backends.tokenization import Tokenized, Tokenizer, joined
+from olmeval.engine.grade import check_grader
 from olmeval.errors import UserError
 from olmeval.requests import Instance, Request
 from olmeval.tasks.registry import Task, expand, load_task
+from olmeval.tasks.suites import expand_suites, suites_in
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class TaskWork:
     bytes: Ints
 
     @property
+    def kind(self) -> str:
+        """What the task asks: loglikelihood, generate or rolling."""
+        return self.instances[0].requests[0].kind
+
+    @property
     def clusters(self) -> list[object] | None:
         """Cluster labels [I], or None when every instance stands alone."""
         labels = [i.cluster for i in self.instances]
@@ -47,34 +57,73 @@ class TaskWork:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The requests of a run as one tokenizer sees them: ids and the plan over them.
+    """The requests of a run as one tokenizer sees them: ids, and the plan over what is scored.
 
-    ``scored`` [P] are the requests that fit the window; the plan's requests are these, in order.
+    A row is something to score: a log-likelihood request, or one window of a document. ``rows``
+    holds all, ``request_of_row`` [W] says whose they are, ``fits`` [P] are the rows that the window
+    takes; the plan's requests are these, in order. ``prompts`` are the generations' ids,
+    ``request_of_prompt`` and ``prompt_cut`` go with them.
     """
 
-    tokenized: Tokenized
-    scored: Ints
+    rows: Tokenized
+    request_of_row: Ints
+    fits: Ints
     plan: Plan
+    prompts: list[list[int]]
+    request_of_prompt: Ints
+    prompt_cut: Ints
+
+    def per_request(self, rows: NDArray[Any], n: int) -> Ints:
+        """Sums a count or flag over the rows of each of ``n`` requests."""
+        return np.bincount(self.request_of_row, rows, n).astype(np.int64)
+
+    def truncated(self, n: int) -> NDArray[np.bool_]:
+        """Which of ``n`` requests lost the beginning of their context."""
+        cut = self.per_request(self.rows.truncated, n)
+        cut[self.request_of_prompt] += self.prompt_cut
+        return cut > 0
 
 
 @dataclass
 class Work:
-    """The tasks of a run and its distinct requests."""
+    """The tasks of a run, its distinct requests, and the suites that were asked for."""
 
     tasks: list[TaskWork]
     requests: list[Request]
+    suites: dict[str, dict[str, Any]]
     _prepared: dict[tuple[object, ...], Prepared] = field(default_factory=dict, repr=False)
 
     def prepare(
-        self, tokenizer: Tokenizer, max_length: int, row_tokens: int, row_sequences: int
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        row_tokens: int,
+        row_sequences: int,
+        overlap: int = 0,
     ) -> Prepared:
         """Tokenizes and plans, once for all models whose tokenizers agree."""
-        key = (tokenizer.hash, tokenizer.add_bos, max_length, row_tokens, row_sequences)
+        key = (tokenizer.hash, tokenizer.add_bos, max_length, row_tokens, row_sequences, overlap)
         if key not in self._prepared:
-            tokenized = tokenizer.pairs(self.requests, max_length)
-            scored = np.flatnonzero(~tokenized.too_long)
-            plan = make_plan(tokenized.sequences.take(scored), row_tokens, row_sequences)
-            self._prepared[key] = Prepared(tokenized, scored, plan)
+            kinds = np.array([r.kind for r in self.requests])
+            pairs, documents, prompts = (
+                np.flatnonzero(kinds == k) for k in ("loglikelihood", "rolling", "generate")
+            )
+            rows = tokenizer.pairs([self.requests[k] for k in pairs], max_length)
+            windows, owner = tokenizer.windows(
+                [self.requests[k].continuation for k in documents], max_length, overlap
+            )
+            rows = joined(rows, windows)
+            ids, cut = tokenizer.prompts([self.requests[k] for k in prompts], max_length)
+            fits = np.flatnonzero(~rows.too_long)
+            self._prepared[key] = Prepared(
+                rows=rows,
+                request_of_row=np.concatenate([pairs, documents[owner]]),
+                fits=fits,
+                plan=make_plan(rows.sequences.take(fits), row_tokens, row_sequences),
+                prompts=ids,
+                request_of_prompt=prompts,
+                prompt_cut=cut,
+            )
         return self._prepared[key]
 
     def request_table(self, prepared: Prepared) -> pa.Table:
@@ -96,17 +145,22 @@ class Work:
             [("task", pa.string()), ("doc_id", pa.int64()), ("choice", pa.int32()),
              ("role", pa.string())]
         )  # fmt: skip
-        tokenized = prepared.tokenized
-        context = tokenized.sequences.context_len
+        n = len(self.requests)
+        sequences = prepared.rows.sequences
+        context_tokens = prepared.per_request(sequences.context_len, n)
+        context_tokens[prepared.request_of_prompt] = [len(p) for p in prepared.prompts]
+        scored = prepared.per_request(sequences.lengths - sequences.context_len, n)
+        sampling = [None if r.sampling is None else asdict(r.sampling) for r in self.requests]
         return pa.table(
             {
                 "kind": pa.array([r.kind for r in self.requests]),
                 "context": pa.array([r.context for r in self.requests]).cast(text),
                 "continuation": pa.array([r.continuation for r in self.requests]),
-                "context_tokens": pa.array(context),
-                "continuation_tokens": pa.array(tokenized.sequences.lengths - context),
-                "truncated": pa.array(tokenized.truncated),
-                "seam": pa.array(tokenized.seam),
+                "sampling": pa.array([None if s is None else json.dumps(s) for s in sampling]),
+                "context_tokens": pa.array(context_tokens),
+                "continuation_tokens": pa.array(scored),
+                "truncated": pa.array(prepared.truncated(n)),
+                "seam": pa.array(prepared.per_request(prepared.rows.seam, n) > 0),
                 "uses": pa.array(
                     [[dict(zip(use.names, u, strict=True)) for u in us] for us in uses],
                     type=pa.list_(use),
@@ -116,31 +170,51 @@ class Work:
 
 
 def load_work(
-    specs: Sequence[str], limit: int | float | None = None, task_paths: Sequence[Path] = ()
+    specs: Sequence[str],
+    limit: int | float | None = None,
+    task_paths: Sequence[Path] = (),
+    max_new_tokens: int | None = None,
 ) -> Work:
-    """Loads tasks and collects their distinct requests. Raises :class:`UserError`."""
-    names = expand(specs, task_paths)
+    """Loads tasks and suites and collects their distinct requests. Raises :class:`UserError`.
+
+    ``max_new_tokens`` lowers every generation's own limit to itself.
+    """
+    names = expand(expand_suites(specs, task_paths), task_paths)
     if not names:
         raise UserError("no task is named; pass --tasks SPEC, see `olmeval tasks list`")
     index: dict[Request, int] = {}
     works = []
     for name in names:
         task = load_task(name, limit, task_paths)
-        works.append(_task_work(task, index))
-    return Work(works, list(index))
+        if task.grader is not None:
+            try:
+                check_grader(task.grader)
+            except UserError as error:
+                raise UserError(f"task '{name}': {error}") from None
+        works.append(_task_work(task, index, max_new_tokens))
+    return Work(works, list(index), suites_in(specs, task_paths))
 
 
-def _task_work(task: Task, index: dict[Request, int]) -> TaskWork:
+def _shorter(instance: Instance, most: int) -> Instance:
+    """``instance`` with generations of at most ``most`` tokens."""
+    requests = tuple(
+        r
+        if r.sampling is None
+        else replace(r, sampling=replace(r.sampling, max_tokens=min(r.sampling.max_tokens, most)))
+        for r in instance.requests
+    )
+    return replace(instance, requests=requests)
+
+
+def _task_work(task: Task, index: dict[Request, int], max_new_tokens: int | None) -> TaskWork:
     instances = task.instances()
+    if max_new_tokens is not None:
+        instances = [_shorter(i, max_new_tokens) for i in instances]
     if not instances:
         raise UserError(f"task '{task.name}' has no documents; check its data and --limit")
     requests = [r for i in instances for r in i.requests]
-    kinds = {r.kind for r in requests}
-    if kinds != {"loglikelihood"}:
-        raise UserError(
-            f"task '{task.name}' asks for {', '.join(sorted(kinds))}, which the engine cannot "
-            "score yet; use its bpb, rc or mc format"
-        )
+    if len({r.kind for r in requests}) > 1:
+        raise UserError(f"task '{task.name}' mixes kinds of requests; give it one")
     paired = [r for i in instances for r in i.unconditional]
     if paired and len(paired) != len(requests):
         raise UserError(f"task '{task.name}': unconditional requests do not pair with its choices")

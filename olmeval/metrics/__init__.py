@@ -1,6 +1,6 @@
 """Pure functions from numbers and strings to metric values."""
 
-# Direction of every metric that a task may report; a name outside this table is an error.
+# Direction of every metric that a task may report; pass_at_K and maj_at_K are higher for better.
 HIGHER_IS_BETTER: dict[str, bool] = {
     "acc_raw": True,
     "acc_per_token": True,
@@ -11,8 +11,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "bits_per_byte": False,
     "exact_match": True,
     "exact_match_flex": True,
+    "exact_match_verified": True,
     "f1": True,
     "recall": True,
-    "pass_at_k": True,
-    "maj_at_k": True,
 }

@@ -53,7 +53,7 @@ class Run:
         return pd.DataFrame(self.rows(), columns=list(LONG_COLUMNS))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary per (task, metric)."""
+        """One dictionary per (task, metric); complete suites first, as metric ``primary_score``."""
         model = self.info["model"]
         trained = model["metadata"]
         common = {
@@ -68,7 +68,18 @@ class Run:
             "seed": trained.get("seed"),
             "mix": trained.get("mix"),
         }
-        return [
+        of_suites = [
+            {
+                **common,
+                "task": name,
+                "metric": "primary_score",
+                **{k: score[k] for k in ("value", "stderr", "n", "higher_is_better")},
+                "primary": True,
+            }
+            for name, score in self.metrics.get("suites", {}).items()
+            if score["status"] == "complete"
+        ]
+        return of_suites + [
             {
                 **common,
                 "task": task,

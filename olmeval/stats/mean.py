@@ -39,6 +39,22 @@ def mean(values: ArrayLike, clusters: Sequence[object] | None = None) -> Estimat
     return Estimate(center, stderr, x.size)
 
 
+def ratio(
+    numerators: ArrayLike, denominators: ArrayLike, clusters: Sequence[object] | None = None
+) -> Estimate:
+    """Ratio of sums (bits over bytes of a corpus) with its linearised standard error.
+
+    The error is that of the mean of (y_i - R x_i) / mean(x), R = sum y / sum x (Cochran, Sampling
+    Techniques, 3rd ed., section 6.4), clustered as in :func:`mean`.
+    """
+    y, x = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    if x.sum() <= 0:
+        raise ValueError("the denominators add up to nothing")
+    value = float(y.sum() / x.sum())
+    residual = mean((y - value * x) / x.mean(), clusters)
+    return Estimate(value, residual.stderr, residual.n)
+
+
 def _cluster_sums(
     residuals: NDArray[np.float64], clusters: Sequence[object]
 ) -> NDArray[np.float64]:

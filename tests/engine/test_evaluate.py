@@ -162,7 +162,9 @@ def test_a_resumed_run_uses_what_is_stored(checkpoint, task_dir, tmp_path, monke
     original = infer_module.infer
     monkeypatch.setattr(
         "olmeval.engine.evaluate.infer",
-        lambda backend, prepared, store, advance: original(backend, prepared, store, told.append),
+        lambda backend, work, prepared, store, _: original(
+            backend, work, prepared, store, told.append
+        ),
     )
     again = evaluate(
         checkpoint, [SPEC], output=tmp_path / "k", settings=small, task_paths=[task_dir]

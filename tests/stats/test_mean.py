@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from olmeval.stats.mean import mean, paired_difference
+from olmeval.stats.mean import mean, paired_difference, ratio
 
 values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30)
 
@@ -59,3 +59,19 @@ def test_degenerate_cases_are_nan_or_refused() -> None:
         mean([])
     with pytest.raises(ValueError, match="cluster labels"):
         mean([1.0, 2.0], ["a"])
+
+
+def test_ratio_error_equals_a_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    size = rng.integers(50, 3000, 400)
+    bits = size * rng.normal(1.2, 0.3, 400)
+    estimate = ratio(bits, size)
+    assert estimate.value == pytest.approx(bits.sum() / size.sum())
+    picks = rng.integers(0, 400, (4000, 400))
+    spread = (bits[picks].sum(1) / size[picks].sum(1)).std()
+    assert estimate.stderr == pytest.approx(spread, rel=0.05)
+
+
+def test_ratio_of_equal_sizes_is_the_mean() -> None:
+    x = [1.0, 2.0, 4.0]
+    assert ratio(x, [1, 1, 1]).stderr == pytest.approx(mean(x).stderr)
