@@ -140,11 +140,12 @@ def suites_in(specs: Sequence[str], task_paths: Sequence[Path] = ()) -> dict[str
 
 
 def higher_is_better(metric: str) -> bool:
-    """The direction of a primary metric; ``pass_at_8`` counts as ``pass_at_k``."""
-    for name in (metric, re.sub(r"_at_\d+$", "_at_k", metric)):
-        if name in HIGHER_IS_BETTER:
-            return HIGHER_IS_BETTER[name]
-    raise UserError(f"the metric '{metric}' has no direction")
+    """The direction of a primary metric; of pass@k and maj@k for any k."""
+    if re.fullmatch(r"(pass|maj)_at_\d+", metric):
+        return True
+    if metric not in HIGHER_IS_BETTER:
+        raise UserError(f"the metric '{metric}' has no direction")
+    return HIGHER_IS_BETTER[metric]
 
 
 class _Book:
@@ -274,7 +275,7 @@ class _Book:
 
     def _primary(self, task: str) -> str:
         definition = resolve(task, self.task_paths)
-        primary = definition.form.primary
+        primary = definition.primary
         if primary not in definition.metrics:
             raise UserError(
                 f"'{task}' does not give its primary metric '{primary}'; it gives"

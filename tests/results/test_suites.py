@@ -250,7 +250,7 @@ def synthetic(name: str) -> tuple[dict[str, Any], dict[str, Answered], dict[str,
     answers, results = {}, {}
     levels: dict[str, np.ndarray] = {}
     for task in load_suites()[name].tasks:
-        metric = resolve(task).form.primary
+        metric = resolve(task).primary
         shared = sets.get(task, parse(task).family)
         n = int(rng.integers(80, 160))
         level = levels.setdefault(shared, rng.normal(0, 1, 160))[:n]
@@ -263,7 +263,11 @@ def synthetic(name: str) -> tuple[dict[str, Any], dict[str, Answered], dict[str,
 
 @pytest.mark.parametrize(
     "name",
-    [n for n in load_suites() if n.startswith("olmo3:") or n in ("olmes_10", "core_9mcqa::olmes")],
+    [
+        n
+        for n in load_suites()
+        if n.startswith(("olmo3:", "olmo_2")) or n in ("olmes_10", "core_9mcqa::olmes")
+    ],
 )
 def test_errors_of_real_suites_equal_a_bootstrap(name: str) -> None:
     suites, answers, results = synthetic(name)
