@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from olmeval.cli.export import export
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -184,3 +186,6 @@ def parity(as_json: bool) -> None:
         )
     table.add_row("all", "", f"{equal:,}", f"{total:,}", "", style="bold")
     Console().print(table)
+
+
+tasks.add_command(export)
