@@ -12,6 +12,7 @@ import pytest
 from olmeval.requests import Request
 from olmeval.results.run import find_runs
 from tests.backends.straight import StraightLine
+from tests.reports.test_page import CHROMIUM, browse
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,11 @@ def test_every_score_of_a_trained_checkpoint_is_right(pulled: Path, tmp_path: Pa
         request = Request("loglikelihood", r["context"], r["continuation"])
         assert logprob[r["key"]] == pytest.approx(straight.score(request)[0], abs=1e-4)
     print(f"{len(chosen)} requests of a trained checkpoint equal an independent scorer to 1e-4")
+
+    if CHROMIUM is not None:
+        drawn, console = browse(tmp_path / "report.html", tmp_path / "profile")
+        assert console == []
+        assert drawn.count("js-plotly-plot") >= 10
 
     again = demo(tmp_path, 150_000)
     assert again.returncode == 0, again.stderr
