@@ -43,6 +43,11 @@ def read_documents(rows: Rows, reading: Reading, name: str) -> list[Document]:
     Raises :class:`UserError` that names task and row.
     """
     docs: Sequence[Row] = rows.rows
+    if reading.where is not None:
+        wanted = reading.where.items()
+        docs = [row for row in docs if all(str(row.get(k)) == v for k, v in wanted)]
+        if not docs:
+            raise UserError(f"task '{name}': the data holds no row with {reading.where}")
     if reading.prepare is not None:
         docs = HOOKS[reading.prepare](docs)
     if reading.fields is None:

@@ -82,7 +82,13 @@ def _load(files: tuple[tuple[Path, int], ...]) -> Catalogue:
     for group, members in patterns.items():
         if group in entries or group in aliases:
             raise UserError(f"the group '{group}' has the name of a task")
-        groups[group] = tuple(n for member in members for n in fnmatch.filter(entries, member))
+        groups[group] = _members(members, list(entries))
         if not groups[group]:
             raise UserError(f"the group '{group}' has no members")
     return Catalogue(entries, groups, aliases)
+
+
+def _members(patterns: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The names that a pattern matches, in the order of the patterns, less those of a ``!`` one."""
+    out = {n for p in patterns if p.startswith("!") for n in fnmatch.filter(names, p[1:])}
+    return tuple(n for p in patterns for n in fnmatch.filter(names, p) if n not in out)

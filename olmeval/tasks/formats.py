@@ -15,18 +15,7 @@ from olmeval.requests import Instance, Reference, Request, Sampling
 from olmeval.tasks.documents import Document
 from olmeval.tasks.schema import Form
 from olmeval.tasks.shots import Shots
-from olmeval.tasks.template import Compiled, compile_template, names
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def lettered(choices: Sequence[str]) -> str:
-    """Choices as `` A. first`` lines, one space before the letter, as OLMES has them."""
-    if len(choices) > len(LETTERS):
-        raise UserError(f"{len(choices)} choices are more than there are letters")
-    return "\n".join(
-        [f" {letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    )
+from olmeval.tasks.template import LETTERS, Compiled, compile_template, lettered, names
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,16 @@ Rules are those of OLMES (github.com/allenai/olmes), told in our own code and ch
 rendered requests (``parity.py``).
 """
 
+import base64
+import io
+import pickle
 import random
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from olmeval.errors import UserError
 
 Row = dict[str, Any]
 Hook = Callable[[Sequence[Row]], list[Row]]
@@ -219,6 +225,111 @@ def mbpp(rows: Sequence[Row]) -> list[Row]:
     return documents
 
 
+def agi_eval(rows: Sequence[Row]) -> list[Row]:
+    """The passage before the question; options without their own "(A)"."""
+    return [
+        {
+            "id": index,
+            "question": f"{row['passage']}\n\n{row['question']}"
+            if row["passage"]
+            else row["question"],
+            "choices": [re.sub(r"^\s*\([A-E]\)\s*", "", option) for option in row["options"]],
+            "gold": "ABCDE".index(row["label"]),
+        }
+        for index, row in enumerate(rows)
+        if row["label"]
+    ]
+
+
+def bbh_shots(rows: Sequence[Row]) -> list[Row]:
+    """Question and worked solution of the blocks in a published prompt file.
+
+    A block is "Q: question", "A: Let's think step by step.", solution; blocks are separated by
+    blank lines, and what stands before the first one is not part of any.
+    """
+    blocks = re.split(r"\n\n(?=Q: )", str(rows[0]["text"]).strip())
+    mark = "\nA: Let's think step by step."
+    found = [block.removeprefix("Q: ").partition(mark) for block in blocks if mark in block]
+    return [
+        {"id": index, "input": question, "solution": solution, "target": ""}
+        for index, (question, _, solution) in enumerate(found)
+    ]
+
+
+def deepmind_math(rows: Sequence[Row]) -> list[Row]:
+    """Text without the marks of Python bytes (``b'...\\n'``) that some copies of the data have."""
+    return [
+        {"id": index, **{k: _unquoted(row[k]) for k in ("question", "answer")}}
+        for index, row in enumerate(rows)
+    ]
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\n'$", "", re.sub(r"^b'", "", str(text))).strip()
+
+
+def ds1000(rows: Sequence[Row]) -> list[Row]:
+    """The prompt with Python fences for code tags; the line that says where to put the solution
+    becomes a comment inside the open fence."""
+    documents = []
+    for row in rows:
+        text = row["prompt"].replace("\nBEGIN SOLUTION\n<code>\n", "\n")
+        text = text.replace("    ### BEGIN SOLUTION", "")
+        text = text.replace("<code>", "```python").replace("</code>", "```")
+        lines: list[str] = []
+        for line in text.split("\n"):
+            if "put solution" in line:
+                if lines and lines[-1].strip() == "```":
+                    lines.pop()
+                line = f"\n# {line}"
+            lines.append(line)
+        documents.append(
+            {
+                "id": row["metadata"]["problem_id"],
+                "query": "\n".join(lines).rstrip("\n") + "\n",
+                "choices": [row["reference_code"].rstrip("\n")],
+                "context": row["code_context"],
+                "library": row["metadata"]["library"],
+            }
+        )
+    return documents
+
+
+def lbpp(rows: Sequence[Row]) -> list[Row]:
+    """As :func:`mbpp`; the hub's copy has some columns packed (base64, zlib, pickle)."""
+    return [
+        {**document, "text": document["instruction"]}
+        for document in mbpp(
+            [
+                {
+                    **row,
+                    "code": _unpacked(row["completion"]),
+                    "test_setup_code": _unpacked(row["test_setup"]),
+                    "test_list": _unpacked(row["test_list"]),
+                }
+                for row in rows
+            ]
+        )
+    ]
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads text and lists; a pickle that names anything else could run code, and is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise UserError(f"a packed column holds '{module}.{name}', not plain text")
+
+
+def _unpacked(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        packed = zlib.decompress(base64.b64decode(value, validate=True))
+    except (ValueError, zlib.error):
+        return value  # plain text, as a person's own copy may have it
+    return _PlainUnpickler(io.BytesIO(packed)).load()
+
+
 def copycolors(rows: Sequence[Row]) -> list[Row]:
     """Question and choices out of a rendered query with `` A. text`` lines."""
     return [
@@ -251,6 +362,11 @@ def copycolors_cyclic(rows: Sequence[Row]) -> list[Row]:
 
 
 HOOKS: dict[str, Hook] = {
+    "agi_eval": agi_eval,
+    "bbh_shots": bbh_shots,
+    "deepmind_math": deepmind_math,
+    "ds1000": ds1000,
+    "lbpp": lbpp,
     "copycolors": copycolors,
     "copycolors_cyclic": copycolors_cyclic,
     "coqa": coqa,

@@ -12,6 +12,10 @@ def from_olmes(text: str, aliases: Mapping[str, str]) -> tuple[str, str | None]:
     """The spec of a name, aliases replaced, and its regime (None without ``::``)."""
     name, found, regime = text.strip().partition("::")
     parts = name.split(":")
+    if regime.partition(":")[0] == "gen2mc":
+        # A data set of its own, which OLMES names as a regime of the generative task.
+        parts[0] += "_gen2mc"
+        regime = regime.partition(":")[2] or "none"
     for length in (2, 1):
         alias = ":".join(parts[:length])
         if alias in aliases:

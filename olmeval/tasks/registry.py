@@ -316,7 +316,7 @@ def _parse_known(text: str, catalogue: Catalogue) -> Spec:
 def apply_regime(spec: Spec, regime: str, family: Family, text: str) -> Spec:
     """Adds what OLMES' ``::regime`` means for this family."""
     default = {"none": "", "olmes:full": "", "olmes": "olmes" if "olmes" in family.variants else ""}
-    known = {**default, **family.regimes}
+    known = {**default, **{name: name for name in family.variants}, **family.regimes}
     if regime not in known:
         raise UserError(f"task '{text}': unknown regime '{regime}'{nearest(regime, known)}")
     parts = [part for part in known[regime].split(":") if part]

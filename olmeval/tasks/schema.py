@@ -100,11 +100,13 @@ class IndexOf(Config):
 
 
 class Reading(Config):
-    """How a raw row becomes a document: an optional hook over all rows, then ``fields``.
+    """How a raw row becomes a document: ``where``, an optional hook over all rows, then ``fields``.
 
-    Without ``fields`` the row is the document. ``{_index}`` is the row's position in its split.
+    ``where`` keeps the rows whose columns have these values. Without ``fields`` the row is the
+    document. ``{_index}`` is the row's position in its split.
     """
 
+    where: dict[str, str] | None = None
     prepare: str | None = None
     fields: dict[str, str | list[str] | Match | IndexOf] | None = None
 
@@ -323,7 +325,8 @@ class Family(Config):
 class CatalogueFile(Config):
     """A whole file of the catalogue.
 
-    ``groups`` maps a name to families (``*`` matches any text). ``shared`` holds what YAML anchors
+    ``groups`` maps a name to families (``*`` matches any text, ``!`` before a name takes it out
+    again). ``shared`` holds what YAML anchors
     point at and is not read itself.
     """
 

@@ -8,7 +8,7 @@ loops and no conditions; what a template cannot say is a hook (``hooks.py``).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,18 @@ from olmeval.errors import UserError, nearest
 
 Values = Mapping[str, Any]
 Compiled = Callable[[Values], Any]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def lettered(choices: Sequence[str]) -> str:
+    """Choices as `` A. first`` lines, one space before the letter, as OLMES has them."""
+    if len(choices) > len(LETTERS):
+        raise UserError(f"{len(choices)} choices are more than there are letters")
+    return "\n".join(
+        [f" {letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    )
+
 
 FILTERS: dict[str, Callable[[Any], Any]] = {
     "strip": lambda value: str(value).strip(),
@@ -33,6 +45,7 @@ FILTERS: dict[str, Callable[[Any], Any]] = {
     "comma": lambda value: ", ".join(str(item) for item in value),
     "words": lambda value: " ".join(str(item) for item in value),
     "one_line": lambda value: " ".join([p for p in map(str.strip, str(value).splitlines()) if p]),
+    "lettered": lambda value: lettered(value),
     "lines": lambda value: "\n".join([str(item) for item in value]),
     # The text Python prints for a one-item tuple of the value's items (a published mistake).
     "tuple": lambda value: str(tuple(value)),

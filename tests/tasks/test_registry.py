@@ -59,7 +59,7 @@ def test_every_default_spec_is_canonical() -> None:
         ("humanevl:bpb", "did you mean 'humaneval'"),
         ("arc_easy:genqa", "'arc_easy' has no format 'genqa'; it has bpb, mc, rc"),
         ("arc_easy:olmse", "no variant 'olmse'.*did you mean 'olmes'"),
-        ("piqa:val", r"'piqa' has no variant 'val' \(it has olmes\)"),
+        ("piqa:val", r"'piqa' has no variant 'val' \(it has olmes, xlarge, fixed\)"),
         ("sciq:mc:support", "'support' does not apply to the format 'mc'"),
         ("gsm8k:bpb:n8", "'n8' asks for samples, but the format 'bpb' generates nothing"),
         ("arc_easy:rc::olems", "unknown regime 'olems'; did you mean 'olmes'"),

@@ -54,7 +54,7 @@ def test_every_task_renders(pulled: Path) -> None:
         try:
             task = load_task(spec, limit=3)
         except UserError as error:
-            if "could not be loaded: no connection to the hub" not in str(error):
+            if "no connection to the hub" not in str(error) and "OLMEVAL_DATA" not in str(error):
                 raise
             continue
         found = task.instances()

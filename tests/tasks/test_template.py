@@ -39,6 +39,7 @@ def test_filters_against_values_by_hand() -> None:
         "lf": ("a\r\nb\r", "a\nb\r"),
         "spaces": ("a_b", "a b"), "comma": (["a", 1], "a, 1"), "words": (["a", "b"], "a b"),
         "tuple": (["a"], "('a',)"), "lines": (["a", 1], "a\n1"),
+        "lettered": (["x", " y"], " A. x\n B.  y"),
         "one_line": ("def f(x): \r\n    y = x\r\n\r\n    return  y ", "def f(x): y = x return  y"),
     }  # fmt: skip
     assert by_hand.keys() == FILTERS.keys()
