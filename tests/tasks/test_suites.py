@@ -61,6 +61,18 @@ def test_all_suites_are_whole() -> None:
     [
         ("olmo3:base_easy:math_bpb", "macro", 7, 7),
         ("olmo3:base_easy:code_bpb", "macro", 3, 19),
+        ("olmo3:base_easy:qa_rc", "macro", 21, 83),
+        ("olmo3:base_easy:qa_bpb", "macro", 21, 83),
+        ("olmo3:base:stem_qa_mc", "macro", 5, 23),
+        ("olmo3:base:nonstem_qa_mc", "macro", 11, 47),
+        ("olmo3:base:gen", "macro", 9, 14),
+        ("olmo3:base:math", "macro", 3, 11),
+        ("olmo3:base:code", "macro", 7, 17),
+        ("olmo3:base:code_fim", "macro", 3, 3),
+        ("olmo3:heldout", "macro", 4, 98),
+        ("bbh:cot::olmo3:heldout", "micro", 27, 27),
+        ("olmo_2_heldout::olmes", "macro", 5, 51),
+        ("coqa::gen2mc", "max", 2, 2),
         ("mt_mbpp_v2fix", "macro", 17, 17),
         ("core_9mcqa::olmes", "macro", 9, 18),
         ("core_9mcqa:rc::olmes", "macro", 9, 9),
@@ -79,6 +91,16 @@ def test_sizes(name: str, aggregate: str, members: int, tasks: int) -> None:
 def test_olmes_takes_samples_and_full_takes_all() -> None:
     assert suite_tasks("piqa::olmes") == ["piqa:mc:olmes:5shot", "piqa:rc:olmes:5shot"]
     assert suite_tasks("piqa::olmes:full") == ["piqa:mc:5shot", "piqa:rc:5shot"]
+
+
+def test_primary_metrics_of_olmo3() -> None:
+    suites = load_suites()
+    assert suites["olmo3:base_easy:qa_bpb"].metrics == ("bits_per_byte",)
+    for name in ("olmo3:base:math", "olmo3:base:code", "olmo3:base:code_fim"):
+        assert suites[name].metrics == ("pass_at_1",), name
+    assert set(suites["olmo3:base:gen"].metrics) == {
+        "acc_per_char", "acc_raw", "greedy_acc", "acc_per_token", "f1",
+    }  # fmt: skip
 
 
 def test_the_mc_or_rc_pair_has_the_published_metrics() -> None:
