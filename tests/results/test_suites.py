@@ -14,7 +14,7 @@ from olmeval.tasks.registry import resolve
 from olmeval.tasks.spec import parse
 from olmeval.tasks.suites import higher_is_better, load_suites, suites_in
 
-SAMPLES = 4000
+SAMPLES = 2000
 
 
 def result(answers: Answered, metric: str = "acc_raw") -> dict[str, Any]:
