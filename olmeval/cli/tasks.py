@@ -1,4 +1,4 @@
-"""``olmeval tasks``: list, show and preview tasks; compare our prompts with the pulled ones."""
+"""``olmeval tasks``: list, show, preview, write and check tasks; compare prompts."""
 
 import json
 from pathlib import Path
@@ -64,9 +64,16 @@ def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> N
 @as_json
 def show(spec: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
     """Show what SPEC means: definition, data, shots, deviations worth knowing."""
-    from olmeval.tasks.registry import describe, load_task
+    from olmeval.tasks.registry import describe, describe_definition, load_task, resolve
+    from olmeval.tasks.sources import Absent
 
-    description = describe(load_task(spec, task_paths=task_paths))
+    try:
+        description = describe(load_task(spec, task_paths=task_paths))
+    except Absent as error:
+        description = {
+            **describe_definition(resolve(spec, task_paths)),
+            "not here": str(error),
+        }
     if as_json:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
         return
@@ -124,6 +131,8 @@ def preview(spec: str, count: int, tokenizer: Path | None, task_paths: tuple[Pat
                 context = request.context
                 console.print(f"context, {len(context)} tokens", style="bold cyan")
                 console.print(_styled(context, "cyan"), soft_wrap=True)
+            if view.sampling is not None:
+                break
             gold = "  gold" if request.is_gold else ""
             label = f"continuation {number}, {len(request.continuation)} tokens{gold}"
             console.print(label, style="bold green" if gold else "bold magenta")
@@ -133,6 +142,9 @@ def preview(spec: str, count: int, tokenizer: Path | None, task_paths: tuple[Pat
             if request.crossing:
                 crossing = f"one token spans context and continuation: {visible(request.crossing)}"
                 console.print(Text(crossing, style="red"))
+        if view.sampling is not None:
+            console.print(Text(f"the model goes on: {view.sampling}", style="magenta"))
+            console.print(Text(f"accepted: {view.references}", style="green"))
         if view.unconditional:
             prompt = visible(view.unconditional[0].context)
             console.print(Text(f"every continuation is also scored after: {prompt}", style="dim"))
@@ -151,20 +163,83 @@ def _styled(pieces: "Sequence[Piece]", color: str) -> "Text":
     return text
 
 
-@tasks.command(epilog="Example: olmeval tasks parity --json > parity.json")
+@tasks.command(epilog="Example: olmeval tasks new quiz --from quiz.jsonl --task-path my_tasks")
+@click.argument("name")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Documents: JSON lines, Parquet or Arrow.",
+)
+@click.option(
+    "--task-path",
+    "folder",
+    default=".",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of task files to write to.",
+)
+def new(name: str, source: Path, folder: Path) -> None:
+    """Write the task file NAME.yaml over your own documents, for you to edit."""
+    from olmeval.tasks.authoring import new_task
+
+    path = new_task(name, source, folder)
+    click.echo(f"wrote {path}; edit it, then: olmeval tasks preview {name} --task-path {folder}")
+
+
+@tasks.command(epilog="Example: olmeval tasks validate --task-path my_tasks")
+@task_path
 @as_json
-def parity(as_json: bool) -> None:
+def validate(task_paths: tuple[Path, ...], as_json: bool) -> None:
+    """Check every task of the task files: resolve it and render documents where data is at hand.
+
+    Without --task-path, the whole catalogue. Exits with 1 when a task is wrong.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from olmeval.tasks.authoring import count_specs
+    from olmeval.tasks.authoring import validate as validate_tasks
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("checking tasks", total=count_specs(task_paths))
+        checks = validate_tasks(task_paths, lambda _: progress.advance(bar))
+    count = {s: sum(c.status == s for c in checks) for s in ("ok", "unchecked", "error")}
+    if as_json:
+        click.echo(json.dumps({**count, "checks": [vars(c) for c in checks]}, indent=2))
+    else:
+        for check in checks:
+            if check.status == "error":
+                click.echo(f"{check.spec}: {check.message}")
+        click.echo(
+            f"{count['ok']} tasks are right, {count['error']} are wrong,"
+            f" {count['unchecked']} not checked because their data is not here"
+        )
+    if count["error"]:
+        raise SystemExit(1)
+
+
+@tasks.command(epilog="Example: olmeval tasks parity --json > parity.json")
+@click.option(
+    "--write", type=click.Path(path_type=Path, dir_okay=False), help="Write the table as Markdown."
+)
+@as_json
+def parity(write: Path | None, as_json: bool) -> None:
     """Rebuild the pulled rendered requests and count how many are equal, byte for byte."""
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
-    from olmeval.tasks.parity import compare_all, count_folders
+    from olmeval.files import write_text
+    from olmeval.tasks.parity import as_markdown, compare_all, count_folders
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("comparing folders", total=count_folders())
         results = compare_all(lambda _: progress.advance(bar))
     equal, total = sum(r.equal for r in results), sum(r.total for r in results)
+    if write is not None:
+        write_text(write, as_markdown(results))
     if as_json:
         rows = [vars(result) for result in results]
         click.echo(json.dumps({"equal": equal, "total": total, "folders": rows}, indent=2))

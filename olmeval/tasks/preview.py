@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from olmeval.errors import UserError
-from olmeval.requests import Instance, Request
+from olmeval.requests import Instance, Reference, Request, Sampling
 from olmeval.tasks.pull import require_pulled
 from olmeval.tasks.registry import Task
 
@@ -32,11 +32,16 @@ class RequestView:
 
 @dataclass(frozen=True)
 class InstanceView:
-    """One document's requests, and its unconditional ones as text."""
+    """One document's requests, and its unconditional ones as text.
+
+    A generation has ``sampling`` and ``references``, the accepted answers.
+    """
 
     native_id: str
     requests: tuple[RequestView, ...]
     unconditional: tuple[Request, ...]
+    sampling: Sampling | None
+    references: tuple[Reference, ...]
 
 
 def load_tokenizer(path: Path | None) -> tuple[Any, str]:
@@ -72,6 +77,8 @@ def _instance_view(instance: Instance, tokenizer: Any) -> InstanceView:
             for index, request in enumerate(instance.requests)
         ),
         instance.unconditional,
+        instance.requests[0].sampling,
+        instance.references,
     )
 
 

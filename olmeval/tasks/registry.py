@@ -12,7 +12,7 @@ from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_json
 from olmeval.requests import Instance, Sampling
 from olmeval.tasks.documents import Document, load_split
-from olmeval.tasks.families import Catalogue, Entry, bpb_twin, forms_of, load_catalogue
+from olmeval.tasks.families import Catalogue, Entry, bpb_twin, forms_of, load_catalogue, offline
 from olmeval.tasks.formats import Renderer, documents, generations, instances
 from olmeval.tasks.olmes import from_olmes
 from olmeval.tasks.schema import GRADERS, Family, Form, overlaid
@@ -163,10 +163,11 @@ def load_task(
 def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[str, Any]]:
     """What there is: tasks, then groups, with ``pattern`` in the name or starting a word about it.
 
-    Keys: task, formats, variants, primary_metric (of the default format), aliases, summary.
+    Keys: task, formats, variants, primary_metric (of the default format), aliases, offline
+    (whether the default task needs no hub), summary.
     """
     catalogue = load_catalogue(task_paths)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, entry in catalogue.entries.items():
         family = entry.family
         rows.append(
@@ -176,6 +177,7 @@ def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[
                 "variants": list(family.variants),
                 "primary_metric": family.formats[family.default].primary,
                 "aliases": list(family.aliases),
+                "offline": offline(family, family.formats[family.default]),
                 "summary": family.summary,
             }
         )
@@ -188,11 +190,15 @@ def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[
                 "variants": list(first.variants),
                 "primary_metric": first.formats[first.default].primary,
                 "aliases": [],
+                "offline": all(
+                    offline(f, f.formats[f.default])
+                    for f in (catalogue.entries[member].family for member in members)
+                ),
                 "summary": f"group of {len(members)} tasks",
             }
         )
     word = re.compile(rf"\b{re.escape(pattern)}", re.IGNORECASE)
-    return [row for row in rows if pattern in row["task"] or word.search(str(row["summary"]))]
+    return [row for row in rows if pattern in str(row["task"]) or word.search(str(row["summary"]))]
 
 
 _SHOWN = ("description", "prompt", "answer_prefix", "target", "shot", "references", "unconditional")
@@ -200,29 +206,42 @@ _SHOWN = ("description", "prompt", "answer_prefix", "target", "shot", "reference
 
 def describe(task: Task) -> dict[str, Any]:
     """Everything that determines the numbers of ``task``, as plain values."""
-    definition = task.definition
-    form = definition.form
+    about = describe_definition(task.definition)
     return {
-        "task": task.name,
-        "summary": definition.entry.family.summary,
+        "task": about.pop("task"),
+        "summary": about.pop("summary"),
         "hash": task.hash,
-        "primary metric": task.primary_metric,
+        **about,
         "metrics": ", ".join(task.metrics),
+        "documents": f"{len(task.documents)} of {task.provenance['documents_available']}",
+        "data": task.provenance["data"],
+        "shots": {"count": task.provenance["num_shots"], **task.shots.provenance},
+    }
+
+
+def describe_definition(definition: Definition) -> dict[str, Any]:
+    """What can be said of a task whose data is not at hand."""
+    form, family = definition.form, definition.entry.family
+    about: dict[str, Any] = {
+        "task": str(definition.spec),
+        "summary": family.summary,
+        "primary metric": definition.primary,
+        "metrics": ", ".join(definition.metrics),
         "prompt": {
             key: repr(getattr(form, key))
             for key in _SHOWN
             if getattr(form, key) and not (key == "target" and form.sampling is not None)
         },
-        **(
-            {"sampling": form.sampling.model_dump(), "grader": str(form.grader)}
-            if form.sampling is not None
-            else {}
-        ),
-        "documents": f"{len(task.documents)} of {task.provenance['documents_available']}",
-        "data": task.provenance["data"],
-        "shots": {"count": task.provenance["num_shots"], **task.shots.provenance},
-        "deviations": task.provenance["deviations"],
-        "variants": {n: v.summary for n, v in definition.entry.family.variants.items()},
+    }
+    if form.sampling is not None:
+        about |= {"sampling": form.sampling.model_dump(), "grader": form.grader}
+    places = family.splits.get(definition.split, [])
+    return {
+        **about,
+        "places": [p.model_dump(exclude_none=True, by_alias=True) for p in places],
+        "shots": {"count": definition.spec.shots},
+        "deviations": list(definition.notes),
+        "variants": {name: variant.summary for name, variant in family.variants.items()},
     }
 
 

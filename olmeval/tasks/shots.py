@@ -66,12 +66,15 @@ def load_shots(
     if not form.shots:
         raise UserError(f"task '{name}' has no source of shots; ask for ':0shot'")
     reasons = []
+    absent = False
     for source in form.shots:
         try:
             return _load(source, name, form, count, load_split, render)
         except (Absent, TooFewError) as reason:
+            absent |= isinstance(reason, Absent)
             reasons.append(str(reason))
-    raise UserError(f"task '{name}': no source of {count} shots: {'; '.join(reasons)}")
+    kind = Absent if absent else UserError
+    raise kind(f"task '{name}': no source of {count} shots: {'; '.join(reasons)}")
 
 
 class TooFewError(UserError):

@@ -53,7 +53,7 @@ def read_first(places: Sequence[Place], split: str, folder: Path, what: str) -> 
             return read_place(place, split, folder), place
         except Absent as reason:
             reasons.append(str(reason))
-    raise UserError(f"no data for {what}: {'; '.join(reasons) or 'the task names no place'}")
+    raise Absent(f"no data for {what}: {'; '.join(reasons) or 'the task names no place'}")
 
 
 def read_place(place: Place, split: str, folder: Path) -> Rows:
