@@ -7,7 +7,7 @@ never a wrong answer.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from olmeval.metrics import hendrycks, minerva
@@ -92,7 +92,7 @@ def grade_many(
     verdicts: dict[tuple[str, str], str] = {}
     jobs: list[Job] = []
     for gold, answer in dict.fromkeys(pairs):
-        known = _memory.get((grader, gold, answer)) or rule.quick(gold, answer)
+        known = rule.quick(gold, answer) or _memory.get((rule.worker, gold, answer))
         if known is None:
             known = _beyond_limits(gold, answer)
         if known is None:
@@ -102,7 +102,7 @@ def grade_many(
     count = workers if workers is not None else available_processors()
     for job, status in run_jobs(jobs, count, timeout):
         verdicts[job.gold, job.answer] = status
-    _remember(grader, verdicts.items())
+        _remember(job, status)
     return [Grade(verdicts[pair]) for pair in pairs]
 
 
@@ -168,12 +168,12 @@ def _beyond_limits(gold: str, answer: str) -> str | None:
     return None
 
 
-def _remember(grader: str, verdicts: Iterable[tuple[tuple[str, str], str]]) -> None:
+def _remember(job: Job, status: str) -> None:
+    """Keeps a worker's verdict, for every grader that asks that worker."""
     if len(_memory) > _MEMORY_SIZE:
         _memory.clear()
-    for (gold, answer), status in verdicts:
-        if status in ("equal", "different", "unparsable"):
-            _memory[grader, gold, answer] = status
+    if status in ("equal", "different", "unparsable"):
+        _memory[job.grader, job.gold, job.answer] = status
 
 
 def available_processors() -> int:
