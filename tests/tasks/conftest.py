@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from olmeval.tasks.families import load_catalogue
+
 
 @pytest.fixture
 def quiz(tmp_path: Path) -> Path:
@@ -38,3 +40,48 @@ families:
         primary: acc_raw
         num_shots: 0
 """
+
+
+FIXTURES = Path(__file__).parent / "fixtures"
+# One file of rows in the schema that several data sets share.
+SHARED = {
+    "-gen2mc": "any-gen2mc__rows.jsonl", "olmes-shots/agi": "any-agieval__rows.jsonl",
+    "olmes-shots/": "any-gen2mc__rows.jsonl", "AGIEval/": "any-agieval__rows.jsonl",
+    "cot-prompts/": "bbh_cot.txt", "documents.jsonl": "documents__copy.jsonl",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as ``OLMEVAL_DATA`` may name it, with rows made for tests of every hub data set."""
+    root = tmp_path_factory.mktemp("copies")
+    for entry in load_catalogue().entries.values():
+        for split, places in entry.family.splits.items():
+            for place in places:
+                if place.copy_ is not None:
+                    _put(root / place.copy_, _shared(place.copy_))
+                elif place.hub is not None:
+                    own = FIXTURES / f"{place.hub.replace('/', '__')}__{split}.jsonl"
+                    text = own.read_text() if own.exists() else _shared(place.hub)
+                    _put(root / place.hub / f"{place.split or split}.jsonl", text)
+    return root
+
+
+def _shared(name: str) -> str:
+    found = [FIXTURES / file for key, file in SHARED.items() if key in name]
+    return found[0].read_text() if found else ""
+
+
+def _put(path: Path, text: str) -> None:
+    if not text or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if '"category": "*"' in text:  # MMLU-Pro: the same rows in every category
+        text = "".join(text.replace('"*"', f'"{name}"') for name in CATEGORIES)
+    path.write_text(text)
+
+
+CATEGORIES = (
+    "biology", "business", "chemistry", "computer science", "economics", "engineering", "health",
+    "history", "law", "math", "other", "philosophy", "physics", "psychology",
+)  # fmt: skip
