@@ -92,3 +92,43 @@ def test_help_shows_an_example() -> None:
 def test_heavy_imports_wait_for_the_command() -> None:
     top = Path(module.__file__).read_text().split("@click.group")[0]
     assert "rich" not in top.split("if TYPE_CHECKING:")[0]
+
+
+def test_new_then_validate_then_preview(tmp_path: Path, tokenizer_dir: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "1 + 1 =", "answers": ["2", "two"]}\n')
+    text = run("new", "mine", "--from", tmp_path / "rows.jsonl", "--task-path", tmp_path)
+    assert "olmeval tasks preview mine" in text
+    assert "1 tasks are right, 0 are wrong" in run("validate", "--task-path", tmp_path)
+    checks = json.loads(run("validate", "--task-path", tmp_path, "--json"))
+    assert checks["ok"] == 1 and checks["checks"][0]["spec"] == "mine:genqa"
+    text = run("preview", "mine", "--task-path", tmp_path, "--tokenizer", tokenizer_dir)
+    assert "accepted: ('2', 'two')" in text and "max_tokens=50" in text
+
+
+def test_validate_exits_with_1_when_a_task_is_wrong(quiz: Path) -> None:
+    (quiz / "quiz.jsonl").write_text('{"question": "?", "choices": ["2"], "gold": 4}\n')
+    result = CliRunner().invoke(tasks, ["validate", "--task-path", str(quiz)])
+    assert result.exit_code == 1
+    assert "quiz:rc: " in result.output and "outside its 1 choices" in result.output
+
+
+def test_show_says_what_it_can_of_a_task_whose_data_is_elsewhere(pulled: Path, monkeypatch) -> None:
+    from olmeval.tasks import sources
+
+    monkeypatch.delenv("OLMEVAL_DATA", raising=False)
+    monkeypatch.setattr(sources, "_hub_answers", lambda: False)
+    shown = json.loads(run("show", "bbh_navigate", "--json"))
+    assert shown["places"][0]["hub"] == "lukaemon/bbh" and "no connection" in shown["not here"]
+    assert "the answer is B" in shown["deviations"][0] and "fixed" in shown["variants"]
+
+
+def test_parity_writes_its_page(pulled: Path, monkeypatch, tmp_path: Path) -> None:
+    from olmeval.tasks import parity
+    from olmeval.tasks.parity import FolderParity
+
+    rows = [FolderParity("a/b", "a:b", 4, 4, None), FolderParity("c/d", None, 0, 5, "why")]
+    monkeypatch.setattr(parity, "compare_all", lambda on_folder: rows)
+    run("parity", "--write", tmp_path / "p.md")
+    page = (tmp_path / "p.md").read_text()
+    assert "**4 of 9 requests are equal byte for byte, in 1 of 2 folders.**" in page
+    assert "| `a/b` | `a:b` | 4 | 4 |  |" in page and "| `c/d` |  | 0 | 5 | why |" in page
