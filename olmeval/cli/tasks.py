@@ -36,7 +36,7 @@ def tasks() -> None:
 @as_json
 def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
     """List the tasks with PATTERN in their name or starting a word about them."""
-    from olmeval.tasks.registry import list_tasks
+    from olmeval.tasks.describe import list_tasks
 
     rows = list_tasks(pattern, task_paths)
     if as_json:
@@ -64,7 +64,8 @@ def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> N
 @as_json
 def show(spec: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
     """Show what SPEC means: definition, data, shots, deviations worth knowing."""
-    from olmeval.tasks.registry import describe, describe_definition, load_task, resolve
+    from olmeval.tasks.describe import describe, describe_definition
+    from olmeval.tasks.registry import load_task, resolve
     from olmeval.tasks.sources import Absent
 
     try:

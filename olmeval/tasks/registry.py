@@ -1,8 +1,7 @@
-"""From a spec to a task that is ready to be asked: ``expand``, ``load_task``, ``describe``."""
+"""From a spec to a task that is ready to be asked: ``expand``, ``resolve``, ``load_task``."""
 
 import math
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_json
 from olmeval.requests import Instance, Sampling
 from olmeval.tasks.documents import Document, load_split
-from olmeval.tasks.families import Catalogue, Entry, bpb_twin, forms_of, load_catalogue, offline
+from olmeval.tasks.families import Catalogue, Entry, bpb_twin, forms_of, load_catalogue
 from olmeval.tasks.formats import Renderer, documents, generations, instances
 from olmeval.tasks.olmes import from_olmes
 from olmeval.tasks.schema import GRADERS, Family, Form, overlaid
@@ -158,91 +157,6 @@ def load_task(
         documents=tuple(docs),
         shots=shots,
     )
-
-
-def list_tasks(pattern: str = "", task_paths: Sequence[Path] = ()) -> list[dict[str, Any]]:
-    """What there is: tasks, then groups, with ``pattern`` in the name or starting a word about it.
-
-    Keys: task, formats, variants, primary_metric (of the default format), aliases, offline
-    (whether the default task needs no hub), summary.
-    """
-    catalogue = load_catalogue(task_paths)
-    rows: list[dict[str, Any]] = []
-    for name, entry in catalogue.entries.items():
-        family = entry.family
-        rows.append(
-            {
-                "task": name,
-                "formats": sorted(forms_of(family)),
-                "variants": list(family.variants),
-                "primary_metric": family.formats[family.default].primary,
-                "aliases": list(family.aliases),
-                "offline": offline(family, family.formats[family.default]),
-                "summary": family.summary,
-            }
-        )
-    for name, members in catalogue.groups.items():
-        first = catalogue.entries[members[0]].family
-        rows.append(
-            {
-                "task": name,
-                "formats": sorted(forms_of(first)),
-                "variants": list(first.variants),
-                "primary_metric": first.formats[first.default].primary,
-                "aliases": [],
-                "offline": all(
-                    offline(f, f.formats[f.default])
-                    for f in (catalogue.entries[member].family for member in members)
-                ),
-                "summary": f"group of {len(members)} tasks",
-            }
-        )
-    word = re.compile(rf"\b{re.escape(pattern)}", re.IGNORECASE)
-    return [row for row in rows if pattern in str(row["task"]) or word.search(str(row["summary"]))]
-
-
-_SHOWN = ("description", "prompt", "answer_prefix", "target", "shot", "references", "unconditional")
-
-
-def describe(task: Task) -> dict[str, Any]:
-    """Everything that determines the numbers of ``task``, as plain values."""
-    about = describe_definition(task.definition)
-    return {
-        "task": about.pop("task"),
-        "summary": about.pop("summary"),
-        "hash": task.hash,
-        **about,
-        "metrics": ", ".join(task.metrics),
-        "documents": f"{len(task.documents)} of {task.provenance['documents_available']}",
-        "data": task.provenance["data"],
-        "shots": {"count": task.provenance["num_shots"], **task.shots.provenance},
-    }
-
-
-def describe_definition(definition: Definition) -> dict[str, Any]:
-    """What can be said of a task whose data is not at hand."""
-    form, family = definition.form, definition.entry.family
-    about: dict[str, Any] = {
-        "task": str(definition.spec),
-        "summary": family.summary,
-        "primary metric": definition.primary,
-        "metrics": ", ".join(definition.metrics),
-        "prompt": {
-            key: repr(getattr(form, key))
-            for key in _SHOWN
-            if getattr(form, key) and not (key == "target" and form.sampling is not None)
-        },
-    }
-    if form.sampling is not None:
-        about |= {"sampling": form.sampling.model_dump(), "grader": form.grader}
-    places = family.splits.get(definition.split, [])
-    return {
-        **about,
-        "places": [p.model_dump(exclude_none=True, by_alias=True) for p in places],
-        "shots": {"count": definition.spec.shots},
-        "deviations": list(definition.notes),
-        "variants": {name: variant.summary for name, variant in family.variants.items()},
-    }
 
 
 def _extra_metrics(definition: Definition, metrics: Sequence[str]) -> tuple[str, ...]:

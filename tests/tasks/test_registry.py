@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from olmeval.errors import UserError
+from olmeval.tasks.describe import describe, list_tasks
 from olmeval.tasks.families import forms_of, load_catalogue
-from olmeval.tasks.registry import describe, expand, list_tasks, load_task, sample_docs
+from olmeval.tasks.registry import expand, load_task, sample_docs
 
 
 @given(st.integers(1, 60), st.integers(1, 80))

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from olmeval.errors import UserError
 from olmeval.requests import Instance, Reference, Sampling
 from olmeval.tasks import sources
+from olmeval.tasks.describe import list_tasks
 from olmeval.tasks.families import forms_of, load_catalogue
 from olmeval.tasks.formats import Renderer, documents, generations
 from olmeval.tasks.formats import instances as choices
-from olmeval.tasks.registry import Task, list_tasks, load_task, resolve
+from olmeval.tasks.registry import Task, load_task, resolve
 from olmeval.tasks.schema import GENERATED, Form, Place, SamplingForm
 from olmeval.tasks.shots import Shots
 from olmeval.tasks.sources import Absent, Rows
