@@ -35,24 +35,26 @@ def tasks() -> None:
 @task_path
 @as_json
 def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
-    """List the tasks with PATTERN in their name or starting a word about them."""
+    """List the tasks and suites with PATTERN in their name or starting a word about them."""
     from olmeval.tasks.describe import list_tasks
+    from olmeval.tasks.suites import load_suites
 
     rows = list_tasks(pattern, task_paths)
+    suites = [s for s in load_suites(task_paths).values() if pattern.lower() in s.name.lower()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        named = [{"suite": s.name, "aggregate": s.aggregate, "summary": s.summary} for s in suites]
+        click.echo(json.dumps({"tasks": rows, "suites": named}, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
+    cells = [(r["task"], ",".join(r["formats"]), r["summary"]) for r in rows]
+    cells += [(s.name, "suite", s.summary) for s in suites]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    cells = [
-        (r["task"], ",".join(r["formats"]), ",".join(r["variants"]), r["summary"]) for r in rows
-    ]
-    for k, column in enumerate(("task", "formats", "variants")):
+    for k, column in enumerate(("task", "formats")):
         table.add_column(column, min_width=max((len(row[k]) for row in cells), default=0))
-    table.add_column("what", no_wrap=True, overflow="ellipsis")
+    table.add_column("what", no_wrap=True, overflow="ellipsis", min_width=12)
     for row in cells:
         table.add_row(*row)
     console.print(table)

@@ -29,6 +29,8 @@ class Answered:
     def deviations(self) -> dict[str, float]:
         """What each label moves the task's mean by: sums of (value - mean) / n."""
         sums: dict[str, float] = {}
+        if not len(self.values):
+            return sums
         moves = (self.values - self.values.mean()) / len(self.values)
         for label, move in zip(self.labels, moves.tolist(), strict=True):
             sums[label] = sums.get(label, 0.0) + move

@@ -21,4 +21,7 @@ def from_olmes(text: str, aliases: Mapping[str, str]) -> tuple[str, str | None]:
         if alias in aliases:
             parts = [aliases[alias], *parts[length:]]
             break
+    if found and parts[-2:] == ["rc", "bpb"]:
+        # OLMES scores its rank-choice tasks by bits per byte, too; here that is one format.
+        del parts[-2]
     return ":".join(parts), regime if found else None

@@ -38,7 +38,9 @@ def run(*words: object) -> str:
 
 
 def test_list(quiz: Path) -> None:
-    rows = json.loads(run("list", "--json", "--task-path", quiz))
+    listed = json.loads(run("list", "--json", "--task-path", quiz))
+    rows = listed["tasks"]
+    assert {"olmo3:base_easy:qa_rc", "core_9mcqa::olmes"} <= {s["suite"] for s in listed["suites"]}
     names = {row["task"] for row in rows}
     assert {"quiz", "arc_easy", "mmlu", "mmlu_virology", "mt_mbpp"} <= names
     assert len(names) == len(rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from olmeval.engine.evaluate import Settings, evaluate
 from olmeval.requests import Request
 from olmeval.results.run import find_runs
 from tests.backends.straight import StraightLine
@@ -23,6 +24,12 @@ def demo(output: Path, tokens: int, **environment: str) -> subprocess.CompletedP
          "--tokens", str(tokens)],
         capture_output=True, text=True, check=False, env={**os.environ, **environment},
     )  # fmt: skip
+
+
+GENERATED = (
+    "gsm8k:cot", "minerva_math_500:cot", "drop:genqa", "squad:genqa", "naturalqs:genqa",
+    "coqa:genqa", "jeopardy:genqa",
+)  # fmt: skip
 
 
 def test_every_score_of_a_trained_checkpoint_is_right(pulled: Path, tmp_path: Path) -> None:
@@ -47,6 +54,15 @@ def test_every_score_of_a_trained_checkpoint_is_right(pulled: Path, tmp_path: Pa
         request = Request("loglikelihood", r["context"], r["continuation"])
         assert logprob[r["key"]] == pytest.approx(straight.score(request)[0], abs=1e-4)
     print(f"{len(chosen)} requests of a trained checkpoint equal an independent scorer to 1e-4")
+
+    answered = evaluate(
+        last.info["model"]["path"], GENERATED, output=tmp_path / "generated", limit=20,
+        settings=Settings(device="cpu", max_new_tokens=24),
+    )  # fmt: skip
+    assert len(answered.metrics["tasks"]) == len(GENERATED)
+    for result in answered.metrics["tasks"].values():
+        assert result["errors"] == 0
+        assert result["metrics"][result["primary_metric"]]["n"] == 20
 
     if CHROMIUM is not None:
         drawn, console = browse(tmp_path / "report.html", tmp_path / "profile")
