@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common import machine, tiny_checkpoint
 
+from olmeval.backends.base import LoadOptions
 from olmeval.backends.checkpoints import find_checkpoints
 from olmeval.backends.hf import TransformersBackend
 from olmeval.backends.planner import make_plan
@@ -29,7 +30,7 @@ def main() -> None:
     limit = parser.parse_args().limit
     with tempfile.TemporaryDirectory() as tmp:
         checkpoint = find_checkpoints(tiny_checkpoint(Path(tmp) / "tiny"))[0]
-        backend = TransformersBackend.load(checkpoint, device="cpu")
+        backend = TransformersBackend.load(checkpoint, LoadOptions(device="cpu"))
         print(machine())
         print(
             f"{'task':20} {'requests':>9} {'naive':>9} {'planned':>9} {'tree':>9} {'ratio':>6}"

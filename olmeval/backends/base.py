@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olmeval.backends.planner import Plan, Step
-from olmeval.backends.tokenization import Tokenizer
+from olmeval.backends.tokenization import Bos, Tokenizer
 from olmeval.requests import Sampling
 
 
@@ -33,11 +33,30 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class LoadOptions:
+    """How to load a model. None stands for the backend's own choice.
+
+    ``max_length``: the model's window, at most 2,048 as in OLMES, unless given. ``row_tokens``
+    is the token budget of a forward pass. ``extra`` holds what one backend alone understands
+    (``--backend-args``); a key that it does not know is a :class:`~olmeval.errors.UserError`.
+    """
+
+    tokenizer: str | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    bos: Bos = "standard"
+    max_length: int | None = None
+    row_tokens: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ScoredRange:
     """Distinct sequences ``lo:hi`` of a plan, done.
 
     ``logprobs`` and ``greedy`` hold one entry per scored token, ``plan.slots[lo]:plan.slots[hi]``:
-    its natural-log probability (float32) and whether it was the arg max.
+    its natural-log probability (float32) and whether it was the arg max. A sequence that could
+    not be scored holds nan: an error, tried again by the next run.
     """
 
     lo: int
@@ -66,7 +85,10 @@ class Generated:
 
 
 class Backend(Protocol):
-    """A model that scores plans and continues prompts."""
+    """A model that scores plans and continues prompts.
+
+    Its class has ``load(checkpoint, options)``, listed in :mod:`olmeval.backends.registry`.
+    """
 
     info: ModelInfo
     tokenizer: Tokenizer
@@ -78,5 +100,12 @@ class Backend(Protocol):
         ...
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, tuple[Generated, ...]]]:
-        """Yields (index, its ``n`` samples) as prompts finish, in any order."""
+        """Yields (index, its ``n`` samples) as prompts finish, in any order.
+
+        No samples at all say that the prompt failed for good.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory, processes and connections."""
         ...

@@ -5,6 +5,7 @@ logits of scored positions only. A model whose attention does not honour a tree 
 probe when it is loaded) is scored in plain padded batches instead, and says so.
 """
 
+import gc
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,15 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from olmeval.backends.base import Generated, ModelInfo, Prompt, ScoredRange
-from olmeval.backends.checkpoints import Checkpoint, fingerprint
+from olmeval.backends.base import Generated, LoadOptions, ModelInfo, Prompt, ScoredRange
+from olmeval.backends.checkpoints import Checkpoint
+from olmeval.backends.describe import describe
 from olmeval.backends.hf_generate import generate
 from olmeval.backends.planner import Batch, Plan, Sequences, Step, make_plan
-from olmeval.backends.tokenization import Bos, Tokenizer
+from olmeval.backends.tokenization import Tokenizer
 from olmeval.errors import UserError
 
-# OLMES restricts every input to 2,048 tokens; --max-length lifts it.
-STANDARD_MAX_LENGTH = 2048
 # Rows this long keep the matrix products full while attention to foreign branches stays cheap.
 ROW_TOKENS = {"cpu": 256, "cuda": 2048}
 # Log-softmax is taken over at most this many numbers at a time.
@@ -46,59 +46,43 @@ class TransformersBackend:
         self.info.settings["attention"] = "tree" if self.tree else "plain"
 
     @classmethod
-    def load(
-        cls,
-        checkpoint: Checkpoint,
-        *,
-        tokenizer: str | None = None,
-        device: str | None = None,
-        dtype: str = "auto",
-        bos: Bos = "standard",
-        max_length: int | None = None,
-        max_row_tokens: int | None = None,
-    ) -> "TransformersBackend":
+    def load(cls, checkpoint: Checkpoint, options: LoadOptions) -> "TransformersBackend":
         """Loads weights and tokenizer; every failure is a sentence that names the path."""
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
+        if options.extra:
+            raise UserError(
+                f"the transformers backend knows no argument '{next(iter(options.extra))}'"
+            )
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if dtype == "auto" and place == "cpu":
-            dtype = "float32"
-        identity = fingerprint(checkpoint)
+        place = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = "float32" if options.dtype == "auto" and place == "cpu" else options.dtype
+        info = describe(checkpoint, options, {"backend": "transformers", "device": place})
         try:
             model = AutoModelForCausalLM.from_pretrained(checkpoint.source, dtype=dtype)
             model = model.to(place)
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"cannot load the model '{checkpoint.source}': {lines[0]}") from error
-        tok = Tokenizer.load(tokenizer or checkpoint.source, bos, model.config.model_type)
+        info.settings["dtype"] = str(model.dtype).removeprefix("torch.")
+        tok = Tokenizer.load(
+            options.tokenizer or checkpoint.source, options.bos, model.config.model_type
+        )
         if len(tok.hf) > model.config.vocab_size:
             raise UserError(
                 f"the tokenizer of '{checkpoint.source}' has {len(tok.hf)} ids but the model only "
                 f"{model.config.vocab_size}; pass the tokenizer it was trained with (--tokenizer)"
             )
-        window = getattr(model.config, "max_position_embeddings", None) or STANDARD_MAX_LENGTH
-        total = sum(p.numel() for p in model.parameters())
-        embedding = model.get_input_embeddings().weight
-        tied = model.get_output_embeddings().weight is embedding
-        info = ModelInfo(
-            name=checkpoint.name,
-            path=checkpoint.source,
-            fingerprint=identity,
-            params=total if tied else total - embedding.numel(),
-            params_total=total,
-            max_length=max_length or min(window, STANDARD_MAX_LENGTH),
-            settings={
-                "backend": "transformers",
-                "dtype": str(model.dtype).removeprefix("torch."),
-                "device": place,
-                "bos": bos,
-            },
-            metadata=checkpoint.metadata,
-        )
-        return cls(model, tok, info, max_row_tokens)
+        return cls(model, tok, info, options.row_tokens)
+
+    def close(self) -> None:
+        """See :class:`olmeval.backends.base.Backend`."""
+        del self.model
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def score(self, plan: Plan, steps: Iterable[Step]) -> Iterator[ScoredRange]:
         """See :class:`olmeval.backends.base.Backend`."""

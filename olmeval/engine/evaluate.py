@@ -31,6 +31,7 @@ VERSIONS = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 class Settings:
     """How to run a model; each changes numbers only as its comment says."""
 
+    backend: str = "transformers"
     device: str | None = None  # default: CUDA when there is one
     dtype: str = "auto"  # the checkpoint's own on a GPU, float32 on a CPU
     tokenizer: str | None = None  # another folder or hub id than the model's own
@@ -150,16 +151,20 @@ def _evaluate_one(
         track(checkpoint.name, 1)(1)
         return Run(folder)
 
-    from olmeval.backends.hf import TransformersBackend
+    from olmeval.backends.base import LoadOptions
+    from olmeval.backends.registry import load_backend
 
-    backend = TransformersBackend.load(
+    backend = load_backend(
+        settings.backend,
         checkpoint,
-        tokenizer=settings.tokenizer,
-        device=settings.device,
-        dtype=settings.dtype,
-        bos=settings.bos,  # type: ignore[arg-type]
-        max_length=settings.max_length,
-        max_row_tokens=settings.row_tokens,
+        LoadOptions(
+            tokenizer=settings.tokenizer,
+            device=settings.device,
+            dtype=settings.dtype,
+            bos=settings.bos,  # type: ignore[arg-type]
+            max_length=settings.max_length,
+            row_tokens=settings.row_tokens,
+        ),
     )
     info: dict[str, Any] = {
         "status": "running",

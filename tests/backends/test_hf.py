@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from olmeval.backends.base import Prompt
+from olmeval.backends.base import LoadOptions, Prompt
 from olmeval.backends.checkpoints import find_checkpoints
 from olmeval.backends.hf import TransformersBackend
 from olmeval.backends.planner import make_plan
@@ -19,7 +19,7 @@ from tests.conftest import make_checkpoint
 
 
 def load(folder: Path, **kw) -> TransformersBackend:
-    return TransformersBackend.load(find_checkpoints(folder)[0], device="cpu", **kw)
+    return TransformersBackend.load(find_checkpoints(folder)[0], LoadOptions(device="cpu", **kw))
 
 
 def scores(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from olmeval.backends.base import LoadOptions
 from olmeval.backends.checkpoints import find_checkpoints
 from olmeval.backends.hf import TransformersBackend
 from olmeval.backends.planner import make_plan
@@ -50,7 +51,7 @@ def test_every_token_is_scored_once(tokenizer, documents, window, overlap) -> No
 
 @pytest.mark.parametrize("overlap", [0, 5])
 def test_scores_equal_the_straight_line(checkpoint: Path, overlap: int) -> None:
-    backend = TransformersBackend.load(find_checkpoints(checkpoint)[0], device="cpu")
+    backend = TransformersBackend.load(find_checkpoints(checkpoint)[0], LoadOptions(device="cpu"))
     text = "Names refer to objects. Names are introduced by name binding operations. " * 4
     rows, owner = backend.tokenizer.windows([text, "short"], 16, overlap)
     plan = make_plan(rows.sequences, 64)
