@@ -1,9 +1,10 @@
-"""Atomic, durable writes; hashes; the cache folder.
+"""Atomic, durable writes; file locks; hashes; the cache folder.
 
 A file written here is either absent, the old version or the new one, at whatever instant the
 process dies: temporary file in the same folder, fsync, rename, fsync of the folder.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -66,6 +67,42 @@ def make_dir(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise UserError(f"cannot write '{path}': permission denied")
     return path
+
+
+@contextmanager
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Holds the lock file ``path``; the kernel releases it when the process dies.
+
+    While another process holds it: waits, or raises :class:`UserError` with the sentence ``busy``.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"cannot write '{path.parent}': {error.strerror}") from None
+    try:
+        if busy is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        elif not try_lock(descriptor):
+            raise UserError(busy)
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"cannot lock '{path}': {error.strerror}; choose a folder whose file system has locks"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Locks an open file until it is closed; False when another process has it locked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def fsync(path: Path) -> None:
