@@ -81,16 +81,15 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write '{path.parent}': {error.strerror}") from None
     try:
-        if busy is None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        elif not try_lock(descriptor):
-            raise UserError(busy)
-    except OSError as error:
-        os.close(descriptor)
-        raise UserError(
-            f"cannot lock '{path}': {error.strerror}; choose a folder whose file system has locks"
-        ) from None
-    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise UserError(busy) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot lock '{path}': {error.strerror}; choose a folder on a file system that "
+                "has locks"
+            ) from None
         yield
     finally:
         os.close(descriptor)
