@@ -108,11 +108,10 @@ class TransformersBackend:
             _crop(cache, step.cached)
             batch = plan.batch(step)
             if len(batch.tokens):
-                nodes, inverse = np.unique(batch.node, return_inverse=True)
-                logits = self._forward(batch, step.cached, cache, nodes)
-                if len(nodes):
+                logits = self._forward(batch, step.cached, cache, batch.nodes)
+                if len(batch.row):
                     target = torch.from_numpy(batch.target.astype(np.int64)).to(self.device)
-                    value, best = self._gather(logits, torch.from_numpy(inverse), target)
+                    value, best = self._gather(logits, torch.from_numpy(batch.row), target)
                     logprobs[batch.slot], greedy[batch.slot] = value, best
             if step.extend_to is None:
                 yield step

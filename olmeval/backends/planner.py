@@ -11,7 +11,7 @@ tree computed once; :class:`Plan` counts both. Everything is numpy on flat array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,49 +44,58 @@ class Sequences:
 
     def take(self, index: Ints) -> "Sequences":
         """The sequences at ``index``, in that order."""
-        lengths = self.lengths[index]
-        ids = self.ids[np.repeat(self.offsets[index], lengths) + ranges(lengths)]
-        return Sequences(ids, starts(lengths), self.context_len[index])
+        # Whole slices are copied: an index of every token would take twice the tokens' memory.
+        bounds = zip(self.offsets[index].tolist(), self.offsets[index + 1].tolist(), strict=True)
+        ids = np.concatenate([self.ids[:0], *(self.ids[a:b] for a, b in bounds)])
+        return Sequences(ids, starts(self.lengths[index]), self.context_len[index])
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One forward pass over sequences ``lo:hi`` of the plan, below a cached path of ``cached``.
 
-    With ``extend_to`` the path from ``cached`` to that depth joins the cache; without it the step
-    is a row that finishes its sequences.
+    With ``extend_to`` the path from ``cached`` to that depth joins the cache, and its tokens from
+    depth ``score_from`` on predict something; without it the step is a row that finishes its
+    sequences.
     """
 
     lo: int
     hi: int
     cached: int
     extend_to: int | None = None
+    score_from: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The arrays of one step: L new tokens, S scored positions.
+    """The arrays of one step: L new tokens, N that predict, S scored positions.
 
     ``tokens``, ``depth`` [L]; ``mask`` [L, L] (query sees key) or None for a plain causal chain;
-    ``node`` [S] which new token predicts; ``target`` [S] the token that it must predict; ``slot``
-    [S] where the log-probability goes in the flat array of all scored tokens.
+    ``nodes`` [N] the new tokens whose logits are needed, ascending; ``row`` [S] which of them
+    predicts; ``target`` [S] the token that it must predict; ``slot`` [S] where the
+    log-probability goes in the flat array of all scored tokens.
     """
 
     tokens: Tokens
     depth: Ints
     mask: NDArray[np.bool_] | None
-    node: Ints
+    nodes: Ints
+    row: Ints
     target: Tokens
     slot: Ints
+
+    @property
+    def node(self) -> Ints:
+        """The new token that predicts, of each scored position [S]."""
+        return self.nodes[self.row]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in depth-first order over U distinct sequences (sorted), and the token counts.
+    """Steps in depth-first order over U distinct sequences, sorted by ids, then context length.
 
-    ``unique_of`` [R] maps each request to its distinct sequence. ``slots`` [U+1] delimits each
-    sequence's scored tokens in the flat array. ``tokens_naive``: every request alone, its last
-    token never fed; ``tokens_planned``: what the steps compute; ``tokens_tree``: the limit.
+    ``unique_of`` [R] maps each request to its distinct sequence; ``shared`` [U] is how many fed
+    tokens a sequence shares with the one before it. ``tokens_naive``: every request alone, its
+    last token never fed.
     """
 
     sequences: Sequences
@@ -94,18 +103,70 @@ class Plan:
     shared: Ints
     steps: tuple[Step, ...]
     tokens_naive: int
-    tokens_planned: int
-    tokens_tree: int
 
     @cached_property
     def slots(self) -> Ints:
-        """Bounds of each distinct sequence's scored tokens [U+1]."""
+        """Bounds of each distinct sequence's scored tokens in the flat array of all [U+1]."""
         return starts(self.sequences.lengths - self.sequences.context_len)
+
+    @cached_property
+    def step_tokens(self) -> Ints:
+        """New tokens that each step computes [len(steps)]."""
+        fed = self.sequences.lengths - 1
+        added = starts(fed - self.shared)
+        table = [(s.lo, s.hi, s.cached, s.extend_to or 0) for s in self.steps]
+        lo, hi, cached, end = np.array(table, np.int64).reshape(-1, 4).T
+        rows = np.maximum(fed[lo] - cached, 0) + added[hi] - added[lo + 1]
+        return np.where(end > 0, end - cached, rows)
+
+    @property
+    def tokens_planned(self) -> int:
+        """What the steps compute."""
+        return int(self.step_tokens.sum())
+
+    @property
+    def tokens_tree(self) -> int:
+        """The limit: each distinct token of the prefix tree once."""
+        return int((self.sequences.lengths - 1 - self.shared).sum())
 
     def pending(self, done: NDArray[np.bool_]) -> Iterator[Step]:
         """The steps that still matter when the distinct sequences ``done`` [U] are answered."""
         left = starts((~done).astype(np.int64))
         return (step for step in self.steps if left[step.hi] > left[step.lo])
+
+    def bounds(self, parts: int) -> list[int]:
+        """``parts`` + 1 places to cut the distinct sequences, for parts of about equal tokens.
+
+        A cut never goes through a row, so with fewer rows than parts some parts are empty.
+        """
+        rows = [k for k, step in enumerate(self.steps) if step.extend_to is None]
+        done = starts(self.step_tokens)[[0, *(k + 1 for k in rows)]]
+        ends = np.array([0, *(self.steps[k].hi for k in rows)])
+        goals = self.tokens_planned * np.arange(parts + 1)
+        return [0, *ends[np.searchsorted(done * parts, goals)].tolist()[1:-1], len(self.sequences)]
+
+    def part(self, lo: int, hi: int) -> "Plan":
+        """The plan over distinct sequences ``lo:hi`` alone, which are its requests.
+
+        Its steps compute exactly what the whole plan's steps compute of these sequences, so that
+        shares of a plan give the numbers of the whole. ``lo`` and ``hi`` must not cut a row (see
+        :meth:`bounds`; ValueError).
+        """
+        s = self.sequences
+        steps = []
+        for step in self.steps:
+            begin, end = max(step.lo, lo), min(step.hi, hi)
+            if begin >= end:
+                continue
+            if step.extend_to is None and (begin, end) != (step.lo, step.hi):
+                raise ValueError(f"a part {lo}:{hi} would cut the row {step.lo}:{step.hi}")
+            steps.append(step._replace(lo=begin - lo, hi=end - lo))
+        offsets = s.offsets[lo : hi + 1]
+        ids = s.ids[offsets[0] : offsets[-1]]
+        sequences = Sequences(ids, offsets - offsets[0], s.context_len[lo:hi])
+        shared = self.shared[lo:hi].copy()
+        shared[:1] = 0
+        return Plan(sequences, np.arange(hi - lo), shared, tuple(steps), len(ids) - (hi - lo))
 
     def batch(self, step: Step) -> Batch:
         """Materialises one step."""
@@ -117,7 +178,11 @@ class Plan:
             tokens = s.ids[first + base : first + step.extend_to]
             depth = np.arange(base, step.extend_to)
             seq, position = self._scored(lo, hi, base, step.extend_to)
-            return self._with_scores(lo, seq, position, tokens, depth, None, position - base)
+            # All of them, even when the sequence that asks for the first is in another part:
+            # how many rows a matrix product has can change its last bits.
+            nodes = np.arange(step.score_from, step.extend_to) - base
+            row = position - step.score_from
+            return self._with_scores(lo, seq, position, tokens, depth, None, nodes, row)
         begin = np.maximum(self.shared[lo:hi], base)
         begin[0] = base
         own = np.maximum(fed - begin, 0)
@@ -133,12 +198,12 @@ class Plan:
         last = np.maximum.accumulate(np.where(starts_above, index, -1), axis=0)
         path = node_of[last] + np.arange(width)[None, :] + base - begin[last]
         seq, position = self._scored(lo, hi, base, None)
-        node = path[seq, position - base]
+        nodes, row = np.unique(path[seq, position - base], return_inverse=True)
         mask = None
         if hi - lo > 1:
             mask = path[owner][:, depth - base] == np.arange(len(tokens))[None, :]
             mask &= depth[None, :] <= depth[:, None]
-        return self._with_scores(lo, seq, position, tokens, depth, mask, node)
+        return self._with_scores(lo, seq, position, tokens, depth, mask, nodes, row)
 
     def _scored(self, lo: int, hi: int, begin: int, end: int | None) -> tuple[Ints, Ints]:
         """(sequence - lo, depth) of every predicting token with begin <= depth (< end)."""
@@ -159,117 +224,115 @@ class Plan:
         tokens: Tokens,
         depth: Ints,
         mask: NDArray[np.bool_] | None,
-        node: Ints,
+        nodes: Ints,
+        row: Ints,
     ) -> Batch:
         s = self.sequences
-        row = seq + lo
-        target = s.ids[s.offsets[row] + position + 1]
-        slot = self.slots[row] + position + 1 - s.context_len[row]
-        return Batch(tokens, depth, mask, node, target, slot)
+        owner = seq + lo
+        target = s.ids[s.offsets[owner] + position + 1]
+        slot = self.slots[owner] + position + 1 - s.context_len[owner]
+        return Batch(tokens, depth, mask, nodes, row, target, slot)
 
 
 def make_plan(sequences: Sequences, max_row_tokens: int, max_row_sequences: int = 0) -> Plan:
     """Plans the scoring of ``sequences``.
 
     A row holds at most ``max_row_tokens`` new tokens (a single longer sequence is a row of its
-    own) and, unless 0, at most ``max_row_sequences`` sequences. O(T log R) for T tokens in R
-    requests.
+    own) and, unless 0, at most ``max_row_sequences`` sequences. O(T + U log U) for T tokens in
+    R requests, U of them distinct.
     """
+    distinct, unique_of = _distinct(sequences)
+    shared = _shared(distinct)
+    steps = _walk(distinct, shared, max_row_tokens, max_row_sequences or len(distinct))
     naive = int((sequences.lengths - 1).sum())
-    order = _sorted(sequences)
-    ordered = sequences.take(order)
-    common = _common_prefixes(ordered)
-    new = np.ones(len(order), np.bool_)
-    new[1:] = ~(
-        (common[1:] == ordered.lengths[1:])
-        & (common[1:] == ordered.lengths[:-1])
-        & (ordered.context_len[1:] == ordered.context_len[:-1])
-    )
-    unique_of = np.empty(len(order), np.int64)
-    unique_of[order] = np.cumsum(new) - 1
-    keep = np.flatnonzero(new)
-    distinct = ordered.take(keep)
-    # A dropped repeat shares everything with its twin, so the prefix shared with the previous
-    # distinct sequence is the one that the first twin shares.
-    fed = distinct.lengths - 1
-    shared = common[keep]
-    shared[1:] = np.minimum(shared[1:], np.minimum(fed[1:], fed[:-1]))
-    walk = _Walk(fed, shared, max_row_tokens, max_row_sequences or len(order) + 1)
-    if len(keep):
-        walk.visit(0, len(keep), 0)
-    return Plan(
-        sequences=distinct,
-        unique_of=unique_of,
-        shared=shared,
-        steps=tuple(walk.steps),
-        tokens_naive=naive,
-        tokens_planned=walk.tokens,
-        tokens_tree=int((fed - shared).sum()),
-    )
+    return Plan(distinct, unique_of, shared, steps, naive)
 
 
-class _Walk:
-    """Depth-first traversal of the prefix tree that emits steps."""
+def _walk(s: Sequences, shared: Ints, max_tokens: int, max_sequences: int) -> tuple[Step, ...]:
+    """Depth-first traversal of the prefix tree of sorted sequences, as steps."""
+    fed = s.lengths - 1
+    # own[i]: tokens that sequence i adds to a row in which sequence i-1 already is.
+    own = starts(fed - shared)
 
-    def __init__(self, fed: Ints, shared: Ints, max_tokens: int, max_sequences: int):
-        self.fed = fed
-        self.shared = shared
-        self.max_tokens = max_tokens
-        self.max_sequences = max_sequences
-        # own[i]: tokens that sequence i adds to a row in which sequence i-1 already is.
-        self.own = starts(fed - shared)
-        self.steps: list[Step] = []
-        self.tokens = 0
-
-    def weight(self, lo: int, hi: int, cached: int) -> int:
+    def weight(lo: int, hi: int, cached: int) -> int:
         """Distinct tokens below depth ``cached`` of sequences lo:hi."""
-        return int(max(self.fed[lo] - cached, 0) + self.own[hi] - self.own[lo + 1])
+        return int(max(fed[lo] - cached, 0) + own[hi] - own[lo + 1])
 
-    def fits(self, lo: int, hi: int, cached: int) -> bool:
+    def fits(lo: int, hi: int, cached: int) -> bool:
         if hi - lo == 1:
             return True
         # Sequences that feed the same tokens (one-token answers) are one chain, however long.
-        one_chain = self.own[hi] == self.own[lo + 1]
-        small = one_chain or self.weight(lo, hi, cached) <= self.max_tokens
-        return small and hi - lo <= self.max_sequences
+        one_chain = own[hi] == own[lo + 1]
+        small = one_chain or weight(lo, hi, cached) <= max_tokens
+        return bool(small) and hi - lo <= max_sequences
 
-    def row(self, lo: int, hi: int, cached: int) -> None:
-        self.steps.append(Step(lo, hi, cached))
-        self.tokens += self.weight(lo, hi, cached)
-
-    def visit(self, lo: int, hi: int, cached: int) -> None:
-        """Emits the steps for sequences lo:hi, all of which share the cached path."""
-        if self.fits(lo, hi, cached):
-            self.row(lo, hi, cached)
-            return
-        branch = int(self.shared[lo + 1 : hi].min())
-        cuts = lo + 1 + np.flatnonzero(self.shared[lo + 1 : hi] == branch)
+    steps: list[Step] = []
+    # A stack of its own: the tree can be deeper than Python's.
+    waiting = [(0, len(s), 0)] if len(s) else []
+    while waiting:
+        lo, hi, cached = waiting.pop()
+        if fits(lo, hi, cached):
+            steps.append(Step(lo, hi, cached))
+            continue
+        branch = int(shared[lo + 1 : hi].min())
+        cuts = lo + 1 + np.flatnonzero(shared[lo + 1 : hi] == branch)
         # Without a segment every row repeats the way from the cached path to the branch.
-        room = max(self.max_tokens - (branch - cached), 1)
+        room = max(max_tokens - (branch - cached), 1)
         rows = max(
-            min(-(-self.weight(lo, hi, branch) // room), len(cuts) + 1),
-            -(-(hi - lo) // self.max_sequences),
+            min(-(-weight(lo, hi, branch) // room), len(cuts) + 1), -(-(hi - lo) // max_sequences)
         )
         if (branch - cached) * (rows - 1) >= MIN_SAVING:
-            self.steps.append(Step(lo, hi, cached, extend_to=branch))
-            self.tokens += branch - cached
+            first = int(np.clip(s.context_len[lo:hi].min() - 1, cached, branch))
+            steps.append(Step(lo, hi, cached, branch, first))
             cached = branch
         bounds = np.concatenate([[lo], cuts, [hi]])
         # Tokens of children a..b in one row: the path once, then what each sequence adds.
-        added = self.own[bounds]
+        added = own[bounds]
         child = 0
+        groups = []
         while child < len(bounds) - 1:
             first = int(bounds[child])
-            budget = self.max_tokens - max(int(self.fed[first]) - cached, 0) + self.own[first + 1]
+            budget = max_tokens - max(int(fed[first]) - cached, 0) + own[first + 1]
             end = int(np.searchsorted(added, budget, side="right")) - 1
-            most = int(np.searchsorted(bounds, first + self.max_sequences, side="right")) - 1
+            most = int(np.searchsorted(bounds, first + max_sequences, side="right")) - 1
             end = max(min(end, most, len(bounds) - 1), child + 1)
-            last = int(bounds[end])
-            if self.fits(first, last, cached):
-                self.row(first, last, cached)
-            else:
-                self.visit(first, last, cached)
+            groups.append((first, int(bounds[end]), cached))
             child = end
+        waiting += reversed(groups)
+    return tuple(steps)
+
+
+def _distinct(sequences: Sequences) -> tuple[Sequences, Ints]:
+    """The distinct sequences, sorted by ids, then by context length; and whose is whose [R]."""
+    ids, bounds = sequences.ids, sequences.offsets.tolist()
+    number: dict[tuple[bytes, int], int] = {}
+    first: list[int] = []
+    seen = np.empty(len(sequences), np.int64)
+    for k, context in enumerate(sequences.context_len.tolist()):
+        # Big-endian bytes compare as the numbers do, and bytes compare in C.
+        key = ids[bounds[k] : bounds[k + 1]].astype(">u4").tobytes(), context
+        seen[k] = number.setdefault(key, len(first))
+        if seen[k] == len(first):
+            first.append(k)
+    keys = list(number)
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+    del number, keys
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return sequences.take(np.array(first, np.int64)[order]), place[seen]
+
+
+def _shared(s: Sequences) -> Ints:
+    """Fed tokens that each of the sorted sequences shares with the one before it [U]."""
+    shared = np.zeros(len(s), np.int64)
+    bounds = s.offsets.tolist()
+    for k in range(1, len(s)):
+        before, begin, end = bounds[k - 1 : k + 2]
+        fed = min(begin - before, end - begin) - 1
+        differs = s.ids[before : before + fed] != s.ids[begin : begin + fed]
+        at = int(differs.argmax()) if fed else 0
+        shared[k] = at if fed and differs[at] else fed
+    return shared
 
 
 def ranges(lengths: Ints) -> Ints:
@@ -283,37 +346,3 @@ def starts(lengths: Ints) -> Ints:
     out = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=out[1:])
     return out
-
-
-def _sorted(sequences: Sequences) -> Ints:
-    """Order by token ids, then by context length."""
-    # Big-endian bytes compare as the numbers do, and bytes compare in C.
-    data = sequences.ids.astype(">u4").tobytes()
-    bounds = (sequences.offsets * 4).tolist()
-    keys = [data[a:b] for a, b in pairwise(bounds)]
-    context = sequences.context_len.tolist()
-    by_context = sorted(range(len(keys)), key=context.__getitem__)
-    return np.array(sorted(by_context, key=keys.__getitem__), np.int64)
-
-
-def _common_prefixes(s: Sequences, chunk: int = 1 << 22) -> Ints:
-    """Common prefix length of each sequence with the one before it [R]; 0 for the first."""
-    common = np.zeros(len(s), np.int64)
-    if len(s) < 2:
-        return common
-    limit = np.minimum(s.lengths[1:], s.lengths[:-1])
-    edges = starts(limit)
-    lo = 0
-    while lo < len(limit):
-        hi = max(int(np.searchsorted(edges, edges[lo] + chunk, side="right")) - 1, lo + 1)
-        n = limit[lo:hi]
-        inner = ranges(n)
-        left = s.ids[np.repeat(s.offsets[lo:hi], n) + inner]
-        right = s.ids[np.repeat(s.offsets[lo + 1 : hi + 1], n) + inner]
-        first_difference = np.where(left != right, inner, np.iinfo(np.int64).max)
-        # reduceat gives an empty group its neighbour's value; the limit corrects that.
-        group = np.minimum(starts(n)[:-1], max(len(inner) - 1, 0))
-        found = np.minimum.reduceat(first_difference, group) if len(inner) else n
-        common[lo + 1 : hi + 1] = np.minimum(found, n)
-        lo = hi
-    return common

@@ -1,5 +1,8 @@
 """The plan against brute force: every token of the tree, every score, every mask."""
 
+import pickle
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,6 +66,129 @@ def test_every_score_sees_exactly_its_context(items, max_tokens, max_sequences, 
         first = plan.slots[plan.unique_of[request]]
         for j, target in enumerate(continuation):
             assert seen[first + j] == (tuple(context + continuation[:j]), target)
+
+
+class Node(dict[int, "Node"]):
+    """A node of a trie built token by token; ``ends`` are the sequences that end in it."""
+
+    def __init__(self) -> None:
+        self.ends: list[int] = []
+
+
+def trie(items: list[tuple[list[int], list[int]]]) -> Node:
+    root = Node()
+    for number, (context, continuation) in enumerate(items):
+        node = root
+        for t in context + continuation:
+            node = node.setdefault(t, Node())
+        node.ends.append(number)
+    return root
+
+
+def walk(node: Node, path: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], list[int]]]:
+    """(path, sequences) of every node, parents first, children by token."""
+    found = [(path, node.ends)]
+    for t in sorted(node):
+        found += walk(node[t], (*path, t))
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(items=pairs)
+def test_distinct_sequences_are_the_leaves_of_the_trie_in_order(items) -> None:
+    plan = make_plan(sequences(items), 8)
+    s = plan.sequences
+    want: list[tuple[tuple[int, ...], int]] = []
+    of_request = {}
+    for path, ends in walk(trie(items)):
+        for context in sorted({len(items[k][0]) for k in ends}):
+            of_request.update({k: len(want) for k in ends if len(items[k][0]) == context})
+            want.append((path, context))
+    assert plan.unique_of.tolist() == [of_request[k] for k in range(len(items))]
+    got = [tuple(s.ids[a:b].tolist()) for a, b in pairwise(s.offsets.tolist())]
+    assert list(zip(got, s.context_len.tolist(), strict=True)) == want
+    # Brute force: how many fed tokens a sequence has in common with the one before it.
+    for k in range(1, len(want)):
+        a, b = want[k - 1][0][:-1], want[k][0][:-1]
+        assert plan.shared[k] == sum(a[:n] == b[:n] for n in range(1, min(len(a), len(b)) + 1))
+
+
+@settings(max_examples=200, deadline=None)
+@given(items=pairs, max_tokens=st.integers(1, 12), parts=st.integers(1, 6), data=st.data())
+def test_parts_compute_what_the_whole_computes(items, max_tokens, parts, data) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("olmeval.backends.planner.MIN_SAVING", data.draw(st.sampled_from([1, 2])))
+        plan = make_plan(sequences(items), max_tokens, data.draw(st.integers(0, 4)))
+    bounds = plan.bounds(parts)
+    assert len(bounds) == parts + 1
+    assert bounds == sorted(bounds)
+    assert (bounds[0], bounds[-1]) == (0, len(plan.sequences))
+    whole = interpret(plan)
+    rows = [s for s in plan.steps if s.extend_to is None]
+    seen_rows = 0
+    for lo, hi in pairwise(bounds):
+        part = pickle.loads(pickle.dumps(plan.part(lo, hi)))
+        first, end = int(plan.slots[lo]), int(plan.slots[hi])
+        assert interpret(part) == {k - first: v for k, v in whole.items() if first <= k < end}
+        assert part.unique_of.tolist() == list(range(hi - lo))
+        again = make_plan(part.sequences, max_tokens)
+        assert part.sequences.ids.tolist() == again.sequences.ids.tolist()
+        assert part.tokens_tree == again.tokens_tree
+        assert part.tokens_naive == again.tokens_naive
+        assert part.tokens_planned == sum(len(part.batch(s).tokens) for s in part.steps)
+        # The same forward passes: only which of their answers are kept differs.
+        mine = [s for s in plan.steps if max(s.lo, lo) < min(s.hi, hi)]
+        for step, original in zip(part.steps, mine, strict=True):
+            a, b = part.batch(step), plan.batch(original)
+            assert step.cached == original.cached
+            assert a.tokens.tolist() == b.tokens.tolist()
+            assert a.depth.tolist() == b.depth.tolist()
+            assert a.nodes.tolist() == b.nodes.tolist()
+            assert (a.mask is None) == (b.mask is None)
+            assert a.mask is None or np.array_equal(a.mask, b.mask)
+        seen_rows += sum(s.extend_to is None for s in part.steps)
+    assert seen_rows == len(rows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(items=pairs, parts=st.integers(1, 6))
+def test_parts_are_balanced_as_far_as_rows_allow(items, parts) -> None:
+    plan = make_plan(sequences(items), 6)
+    # Without segments, a part misses its share by less than a row at either end.
+    assert all(s.extend_to is None for s in plan.steps)
+    largest = max(plan.step_tokens.tolist())
+    for lo, hi in pairwise(plan.bounds(parts)):
+        tokens = plan.part(lo, hi).tokens_planned
+        assert abs(tokens - plan.tokens_planned / parts) < largest + 1
+
+
+def test_a_part_never_cuts_a_row() -> None:
+    plan = make_plan(sequences([([1, 2], [k]) for k in range(4)]), 64)
+    assert [(s.lo, s.hi) for s in plan.steps] == [(0, 4)]
+    assert plan.bounds(3) == [0, 4, 4, 4]
+    assert plan.part(4, 4).steps == ()
+    with pytest.raises(ValueError, match="0:2 would cut the row 0:4"):
+        plan.part(0, 2)
+
+
+def test_a_tree_deeper_than_the_stack() -> None:
+    # Every prefix of one long text branches off, and every sequence wants a row of its own.
+    text = list(range(1, 3001))
+    items = [(text[:k], [0, 0]) for k in range(1, 3000)]
+    plan = make_plan(sequences(items), 4, 1)
+    assert plan.tokens_tree == 2999 + 2999
+    assert len([s for s in plan.steps if s.extend_to is None]) == 2999
+    # A segment pays from 64 tokens on, so no row goes back further than that.
+    assert plan.tokens_planned < 2999 * (1 + 64) + 2999
+
+
+def test_take_copies_what_is_asked() -> None:
+    s = sequences([([1, 2], [3]), ([4], [5]), ([6, 7, 8], [9])])
+    taken = s.take(np.array([2, 0, 2]))
+    assert taken.ids.tolist() == [6, 7, 8, 9, 1, 2, 3, 6, 7, 8, 9]
+    assert taken.offsets.tolist() == [0, 4, 7, 11]
+    assert taken.context_len.tolist() == [3, 2, 3]
+    assert len(s.take(np.array([], np.int64))) == 0
 
 
 @settings(max_examples=200, deadline=None)
