@@ -23,6 +23,12 @@ def keys(*parts: object) -> tuple[int, ...]:
     return tuple(int.from_bytes(digest[8 * i : 8 * i + 8], "little") for i in range(ROUNDS))
 
 
+def uniform(index: Ints, key: Words) -> npt.NDArray[np.float64]:
+    """A pseudo-random number in [0, 1) for each ``index``, by the 64-bit ``key`` beside it."""
+    top = _mix(index.astype(np.uint64), key) >> np.uint64(10)
+    return top.astype(np.float64) * 2.0**-53
+
+
 @dataclass(frozen=True)
 class Permutation:
     """A bijection of ``range(n)`` chosen by ``round_keys``; call it with indices in the range."""
@@ -48,15 +54,15 @@ class Permutation:
         left, right = x % np.uint64(a), x // np.uint64(a)
         for i, key in enumerate(self.round_keys):
             modulus = np.uint64(b if i % 2 else a)
-            left, right = right, (left + _mix(right, key) % modulus) % modulus
+            left, right = right, (left + _mix(right, np.uint64(key)) % modulus) % modulus
         # After an even number of rounds, left is again the digit below a.
         return np.uint64(a) * right + left
 
 
-def _mix(x: Words, key: int) -> Words:
+def _mix(x: Words, key: Words | np.uint64) -> Words:
     """The finaliser of SplitMix64 (Steele, Lea & Flood 2014) on ``x + key``, modulo 2^63."""
     with np.errstate(over="ignore"):
-        z = x + np.uint64(key)
+        z = x + key
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         # One bit short, so that adding a digit to it cannot wrap.

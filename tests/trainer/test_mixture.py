@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from olmeval.errors import UserError
 from olmeval.trainer.mixture import (
     Mixture,
+    Share,
     Windows,
     check_weights,
+    describe_clipping,
     largest_remainder,
     plan_shares,
 )
+from olmeval.trainer.permutation import keys, uniform
 
 T = 4
 
@@ -48,8 +51,8 @@ def mixture(
     return Mixture(DOMAINS, shares, T, batch, seed)
 
 
-def drawn(mix: Mixture, domain: str) -> list[tuple[int, int]]:
-    """All (epoch, window) of a domain over the run, sorted."""
+def in_time(mix: Mixture, domain: str) -> list[tuple[int, int]]:
+    """All (epoch, window) of a domain, in the order in which the run sees them."""
     rows = []
     for step in range(mix.instances // mix.batch_size):
         share, epoch, window = mix.draws(step)
@@ -58,7 +61,7 @@ def drawn(mix: Mixture, domain: str) -> list[tuple[int, int]]:
             for s, e, w in zip(share, epoch, window, strict=True)
             if mix.shares[s].domain == domain
         ]
-    return sorted(rows)
+    return rows
 
 
 weight_lists = st.lists(st.floats(0.001, 1), min_size=3, max_size=3).map(
@@ -66,14 +69,22 @@ weight_lists = st.lists(st.floats(0.001, 1), min_size=3, max_size=3).map(
 )
 
 
-def test_windows_cover_each_shard_without_crossing_it() -> None:
-    counts = [(50 - 1) // 4, 0, (90 - 1) // 4]
-    assert AVAILABLE["a"] == sum(counts)
+def test_windows_cover_a_domain_as_if_it_were_one_shard() -> None:
     index = np.arange(AVAILABLE["a"])
+    assert len(index) == (50 + 3 + 90 - 1) // T
     out = np.empty((len(index), T + 1), dtype=np.int64)
     DOMAINS["a"].read(index, out, index)
-    assert (np.diff(out, axis=1) == 1).all()
-    assert out[:, 0].tolist() == [4 * i for i in range(12)] + [53 + 4 * i for i in range(22)]
+    assert out.tolist() == [list(range(T * i, T * i + T + 1)) for i in index]
+
+
+@pytest.mark.parametrize("tokens", [[2, 1, 1], [2, 1, 1, 1], [5], [4], []])
+def test_shards_shorter_than_a_window(tokens: list[int]) -> None:
+    domain = windows(*tokens)
+    assert len(domain) == (1 if sum(tokens) > T else 0)
+    if domain:
+        out = np.empty((1, T + 1), dtype=np.int64)
+        domain.read(np.array([0]), out, np.array([0]))
+        assert out.tolist() == [[0, 1, 2, 3, 4]]
 
 
 @given(
@@ -92,27 +103,39 @@ def test_largest_remainder(weights: list[float], total: int) -> None:
 def test_each_domain_gives_its_count_without_repeats(weights: dict[str, float], seed: int) -> None:
     mix = mixture(weights, seed=seed)
     for share in mix.shares:
-        rows = drawn(mix, share.domain)
+        rows = in_time(mix, share.domain)
         assert len(rows) == share.drawn == len(set(rows))
         assert abs(share.drawn - weights[share.domain] * 100) < 1 + 1e-6
-        epochs = np.bincount([e for e, _ in rows], minlength=1)
-        assert (epochs[:-1] == share.available).all(), "an epoch ends before the next begins"
+        assert [e for e, _ in rows] == [j // share.available for j in range(len(rows))]
 
 
 @settings(max_examples=30)
 @given(first=weight_lists, second=weight_lists)
-def test_draws_are_nested_across_mixtures(
+def test_a_domain_is_seen_in_one_order_by_every_mixture(
     first: dict[str, float], second: dict[str, float]
 ) -> None:
-    one, two = mixture(first), mixture(second, steps=30)
+    one, two = mixture(first), mixture(second, steps=30, batch=3)
     for domain in DOMAINS:
-        small, large = sorted((drawn(one, domain), drawn(two, domain)), key=len)
-        assert set(small) <= set(large)
+        short, long = sorted((in_time(one, domain), in_time(two, domain)), key=len)
+        assert short == long[: len(short)]
+
+
+def test_a_shorter_run_sees_the_first_part_of_a_longer_one() -> None:
+    weights = {"a": 0.2, "b": 0.5, "c": 0.3}
+    short, long = mixture(weights, steps=20), mixture(weights, steps=40)
+    half = {
+        domain: sum(int((long.draws(step)[0] == i).sum()) for step in range(20))
+        for i, domain in enumerate("abc")
+    }
+    for share in short.shares:
+        assert abs(half[share.domain] - share.drawn) <= 3  # one a domain
+        both = min(half[share.domain], share.drawn)
+        assert in_time(short, share.domain)[:both] == in_time(long, share.domain)[:both]
 
 
 def test_a_share_is_a_sample_and_not_a_prefix() -> None:
     mix = mixture({"a": 0.5, "b": 0.5}, steps=10)
-    chosen = [w for _, w in drawn(mix, "b")]
+    chosen = [w for _, w in in_time(mix, "b")]
     assert len(chosen) == 25
     assert max(chosen) > 75
     assert np.mean(chosen) == pytest.approx(50, abs=20)
@@ -120,34 +143,69 @@ def test_a_share_is_a_sample_and_not_a_prefix() -> None:
 
 def test_the_seed_changes_order_and_content() -> None:
     one, two = (mixture({"a": 0.5, "b": 0.5}, steps=10, seed=s) for s in (0, 1))
-    assert drawn(one, "b") != drawn(two, "b")
+    assert in_time(one, "b") != in_time(two, "b")
     assert not np.array_equal(one.batch(0), two.batch(0))
 
 
 def test_each_epoch_has_its_own_order() -> None:
-    mix = mixture({"a": 1.0}, steps=28, batch=5)
-    order: dict[int, list[int]] = {}
-    share = mix.shares[0]
-    for epoch in range(2):
-        place = np.arange(share.available) + epoch * share.available
-        order[epoch] = [int(w) for e, w in _by_place(mix, place) if e == epoch]
-    assert sorted(order[0]) == sorted(order[1])
-    assert order[0] != order[1]
+    mix = mixture({"a": 1.0}, steps=14, batch=5)
+    windows_seen = [w for _, w in in_time(mix, "a")]
+    first, second = windows_seen[:35], windows_seen[35:]
+    assert sorted(first) == sorted(second) == list(range(35))
+    assert first != second
 
 
-def _by_place(mix: Mixture, wanted: np.ndarray) -> list[tuple[int, int]]:
-    from olmeval.trainer.permutation import Permutation, keys
-
-    slots = Permutation(mix.instances, keys("slots", mix.seed, mix.instances))(
-        np.arange(mix.instances)
+def test_instances_are_all_draws_sorted_by_time() -> None:
+    """The slots of many small domains against one sort of all draws of the run."""
+    rng = np.random.default_rng(0)
+    shares = tuple(
+        Share(f"d{i}", 0.1, 10_000, int(n)) for i, n in enumerate(rng.integers(0, 60, size=50) ** 2)
     )
-    by_place = {}
-    for step in range(mix.instances // mix.batch_size):
-        _, epoch, window = mix.draws(step)
-        for row in range(mix.batch_size):
-            place = int(slots[step * mix.batch_size + row])
-            by_place[place] = (int(epoch[row]), int(window[row]))
-    return [by_place[int(p)] for p in wanted]
+    total = sum(share.drawn for share in shares)
+    mix = Mixture({}, shares, T, 1, seed=5)
+    times = []
+    for i, share in enumerate(shares):
+        j = np.arange(share.drawn)
+        u = uniform(j, np.uint64(keys("times", 5, share.domain)[0]))
+        assert ((u >= 0) & (u < 1)).all()
+        times += [(t, i, int(k)) for t, k in zip((j + u) / max(1, share.drawn), j, strict=True)]
+    expected = [(i, j) for _, i, j in sorted(times)]
+    for size in (1, 17, 1000):
+        starts = range(0, total, size) if size > 1 else rng.integers(0, total, size=200).tolist()
+        for first in starts:
+            share, draw = mix._slots(first, min(first + size, total))
+            assert list(zip(share, draw, strict=True)) == expected[first : first + size]
+
+
+def test_every_part_of_a_run_has_the_mixture() -> None:
+    weights = {"a": 0.2, "b": 0.5, "c": 0.3}
+    mix = mixture(weights, steps=100, batch=5)
+    seen = np.zeros(3)
+    for step in range(100):
+        seen += np.bincount(mix.draws(step)[0], minlength=3)
+        # Each domain is within one of its share in time, and time within three of the slots.
+        assert (np.abs(seen - np.array([0.2, 0.5, 0.3]) * 5 * (step + 1)) <= 3).all()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
+def test_ranks_share_the_batch_of_one(world: int) -> None:
+    weights = {"a": 0.3, "b": 0.3, "c": 0.4}
+    alone = mixture(weights, steps=9, batch=12)
+    for step in (0, 4, 8):
+        parts = [mixture(weights, steps=9, batch=12).batch(step, r, world) for r in range(world)]
+        assert {len(part) for part in parts} == {12 // world}
+        assert np.array_equal(np.concatenate(parts), alone.batch(step))
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
+    with pytest.raises(UserError, match=r"train\.batch_size 5 cannot be split over 2 ranks"):
+        mixture({"a": 0.5, "b": 0.5}).batch(0, rank=0, world=2)
+
+
+@pytest.mark.parametrize("step", [-1, 20])
+def test_a_step_outside_the_run_is_an_error(step: int) -> None:
+    with pytest.raises(ValueError, match="outside the run of 100 instances"):
+        mixture({"a": 0.5, "b": 0.5}).batch(step)
 
 
 def test_batches_are_a_pure_function_of_the_step() -> None:
@@ -175,30 +233,27 @@ def test_rows_come_from_the_domain_drawn() -> None:
         assert (np.diff(batch, axis=1) == 1).all()
 
 
-def test_domains_are_spread_over_the_run() -> None:
-    mix = mixture({"a": 0.5, "b": 0.5}, steps=40)
-    early = sum(int((mix.draws(step)[0] == 0).sum()) for step in range(20))
-    assert 35 < early < 65
-
-
 def test_realised_weights() -> None:
     assert mixture({"a": 0.25, "b": 0.75}).weights() == {"a": 0.25, "b": 0.75}
     assert mixture({"a": 0.0, "b": 1.0}).weights() == {"b": 1.0}
 
 
 def test_max_epochs_is_enforced() -> None:
-    with pytest.raises(UserError, match=r"'a' would be seen 2\.35 times.*max_epochs 2"):
+    with pytest.raises(UserError, match=r"'a' would be seen 2\.29 times.*max_epochs 2"):
         mixture({"a": 0.8, "b": 0.2}, max_epochs=2)
 
 
 def test_max_epochs_clips_and_gives_the_rest_to_the_others() -> None:
-    mix = mixture({"a": 0.8, "b": 0.15, "c": 0.05}, max_epochs=2, repeat="clip")
+    mix = mixture({"a": 0.8, "b": 0.14, "c": 0.06}, max_epochs=2, repeat="clip")
     by_name = {share.domain: share for share in mix.shares}
-    assert by_name["a"].drawn == 68
+    assert [by_name[name].drawn for name in "abc"] == [70, 21, 9]
     assert by_name["a"].epochs == 2
     assert by_name["a"].weight == 0.8
-    assert by_name["b"].drawn == 24
-    assert by_name["c"].drawn == 8
+    (sentence,) = describe_clipping(mix.shares)
+    assert sentence.startswith("domain 'a' is 70.00% of the run instead of 80.00%: it was seen 2 t")
+    assert (
+        describe_clipping(mixture({"a": 0.7, "b": 0.3}, max_epochs=2, repeat="clip").shares) == []
+    )
 
 
 def test_clipping_cascades() -> None:
@@ -213,7 +268,7 @@ def test_clipping_cascades() -> None:
 
 
 def test_a_run_longer_than_all_data_is_refused() -> None:
-    with pytest.raises(UserError, match=r"hold 134 windows.*fewer than the 200"):
+    with pytest.raises(UserError, match=r"hold 135 windows.*fewer than the 200"):
         mixture({"a": 0.5, "b": 0.5}, steps=40, max_epochs=1, repeat="clip")
 
 
@@ -239,5 +294,5 @@ def test_bad_weights_are_refused(weights: dict[str, float], message: str) -> Non
 
 
 def test_a_domain_shorter_than_a_window_is_refused() -> None:
-    with pytest.raises(UserError, match="'b' has no shard as long as one training window"):
+    with pytest.raises(UserError, match="'b' is shorter than one training window"):
         plan_shares({"a": 0.5, "b": 0.5}, {"a": 5, "b": 0}, 10, max_epochs=9, repeat="error")

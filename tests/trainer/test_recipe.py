@@ -112,7 +112,7 @@ def test_settings_depend_on_content_and_not_on_place(
         ({"data.mixture": "none.yaml"}, "neither 'natural' nor a file"),
         ({"data.root": "nowhere"}, "data.root 'nowhere' has no manifest.json"),
         ({"data.max_epochs": 0.01}, "more than data.max_epochs 0.01"),
-        ({"train.seq_len": 3000}, "no shard as long as one training window"),
+        ({"train.seq_len": 30_000}, "shorter than one training window"),
         ({"schedule.warmup": "1M"}, "do not fit into"),
     ],
 )
