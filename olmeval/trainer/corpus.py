@@ -19,7 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from olmeval.errors import UserError
-from olmeval.files import atomic_dir, cache_dir, read_json, sha256_file, sha256_json, write_json
+from olmeval.files import (
+    atomic_dir,
+    cache_dir,
+    locked,
+    read_json,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 from olmeval.trainer import (
     corpus_arithmetic,
     corpus_facts,
@@ -70,22 +78,28 @@ def build_demo_corpus(
     settings = _settings(tokens_per_domain)
     if _is_built(output, settings):
         return output
-    with _progress(progress) as step, atomic_dir(output) as tmp:
-        step("reading")
-        sources = _sources()
-        step("tokenizer")
-        tokenizer, sources = _train_tokenizer(sources, min(TRAINING_BYTES, 4 * tokens_per_domain))
-        info = _save_tokenizer(tokenizer, tmp)
-        written = {}
-        for domain in DOMAINS:
-            step(domain)
-            written[domain] = _write(tmp, domain, sources[domain], tokenizer, tokens_per_domain)
-        manifest = Manifest(
-            tokenizer=info, vocab_size=tokenizer.get_vocab_size(), eos_id=EOS_ID, domains=written
-        )
-        shards.write_manifest(tmp, manifest)
-        write_json(tmp / SETTINGS, settings)
+    with _progress(progress) as step, locked(output.with_name(f".{output.name}.lock")):
+        if not _is_built(output, settings):  # nor by a process that this one waited for
+            with atomic_dir(output) as tmp:
+                _build(tmp, tokens_per_domain, step)
+                write_json(tmp / SETTINGS, settings)
     return output
+
+
+def _build(root: Path, tokens_per_domain: int, step: Callable[[str], None]) -> None:
+    step("reading")
+    sources = _sources()
+    step("tokenizer")
+    tokenizer, sources = _train_tokenizer(sources, min(TRAINING_BYTES, 4 * tokens_per_domain))
+    info = _save_tokenizer(tokenizer, root)
+    written = {}
+    for domain in DOMAINS:
+        step(domain)
+        written[domain] = _write(root, domain, sources[domain], tokenizer, tokens_per_domain)
+    manifest = Manifest(
+        tokenizer=info, vocab_size=tokenizer.get_vocab_size(), eos_id=EOS_ID, domains=written
+    )
+    shards.write_manifest(root, manifest)
 
 
 def data_stats(root: Path, verify: Literal["size", "hash"] = "size") -> list[DomainStats]:
