@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "export": ("olmeval.cli.export:export", "Write runs in the files of OLMES or lm-eval."),
     "tasks": ("olmeval.cli.tasks:tasks", "List, show, preview, write and check tasks."),
+    "cache": ("olmeval.cli.cache:cache", "Stored answers that runs share: list, remove, verify."),
     "train": ("olmeval.cli.train:train", "Train a model from a recipe."),
     "data": ("olmeval.cli.data:data", "Pull benchmark data, build corpora."),
     "demo": ("olmeval.cli.demo:demo", "Train, evaluate and compare three tiny models."),

@@ -23,7 +23,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from olmeval.errors import CorruptFileError, UserError
@@ -32,33 +32,35 @@ from olmeval.results.answers import Answers, schema
 
 # The first byte is never part of UTF-8, so that no generated text holds the magic.
 MAGIC = b"\xf9OLMANS1"
-# magic, payload bytes, answers, of them with samples, CRC-32 of payload, CRC-32 of all before
+# magic, payload bytes, answers, generated samples, CRC-32 of the payload, CRC-32 of all before
 HEADER = struct.Struct("<8sQIIII")
 SUFFIX = ".seg"
 ABOUT = "model.json"
 LOCK = ".lock"
+MODEL_KEY = re.compile("[0-9a-f]{32}")
 SYNC_SECONDS = 5.0
 # Equal weights under two names or paths share their answers; the first name stays.
 LABELS = ("name", "path")
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One whole frame: what its header counts, and its payload (an Arrow batch)."""
+class Header(NamedTuple):
+    """What a frame says of its payload."""
 
+    size: int
     answers: int
-    generated: int
-    payload: memoryview
+    samples: int
+    crc: int
 
 
 @dataclass
 class Scan:
-    """What a segment holds: whole frames in order, and what was lost between them.
+    """The whole frames of a segment (headers and all bytes), and what was lost between them.
 
     ``lost_answers`` counts those of damaged frames whose header is whole.
     """
 
-    frames: list[Frame] = field(default_factory=list)
+    headers: list[Header] = field(default_factory=list)
+    frames: list[memoryview] = field(default_factory=list)
     lost_bytes: int = 0
     lost_answers: int = 0
 
@@ -66,19 +68,18 @@ class Scan:
 def encode(answers: Answers) -> bytes:
     """One frame."""
     payload = memoryview(answers.to_batch().serialize())
-    generated = sum(text is not None for text in answers.samples)
-    head = HEADER.pack(MAGIC, len(payload), len(answers), generated, crc32(payload), 0)
-    head = head[:-4]
-    return b"".join([head, struct.pack("<I", crc32(head)), payload])
+    samples = sum(len(json.loads(text)) for text in answers.samples if text is not None)
+    head = HEADER.pack(MAGIC, len(payload), len(answers), samples, crc32(payload), 0)[:-4]
+    return b"".join([head, crc32(head).to_bytes(4, "little"), payload])
 
 
-def read_header(data: bytes, at: int = 0) -> tuple[int, int, int, int] | None:
-    """(payload bytes, answers, generated, CRC) of a frame that begins at ``at``, if one does."""
+def read_header(data: bytes, at: int = 0) -> Header | None:
+    """The header at ``at``, if a whole one is there."""
     head = data[at : at + HEADER.size]
     if len(head) < HEADER.size or crc32(head[:-4]) != int.from_bytes(head[-4:], "little"):
         return None
-    magic, size, answers, generated, crc, _ = HEADER.unpack(head)
-    return (size, answers, generated, crc) if magic == MAGIC else None
+    magic, *fields, _ = HEADER.unpack(head)
+    return Header(*fields) if magic == MAGIC else None
 
 
 def scan(data: bytes) -> Scan:
@@ -86,25 +87,29 @@ def scan(data: bytes) -> Scan:
     found, view, at = Scan(), memoryview(data), 0
     while at < len(data):
         header = read_header(data, at)
-        if header is not None:
-            size, answers, generated, crc = header
-            payload = view[at + HEADER.size : at + HEADER.size + size]
-            if len(payload) == size and crc32(payload) == crc:
-                found.frames.append(Frame(answers, generated, payload))
-                at += HEADER.size + size
-                continue
+        payload = view[at + HEADER.size :][: header.size if header else 0]
+        if header and len(payload) == header.size and crc32(payload) == header.crc:
+            end = at + HEADER.size + header.size
+            found.headers.append(header)
+            found.frames.append(view[at:end])
+            at = end
+            continue
         following = data.find(MAGIC, at + 1)
         if following < 0:
-            rest = data[at : at + HEADER.size]
-            cut_header = len(rest) < HEADER.size and rest[: len(MAGIC)] == MAGIC[: len(rest)]
-            cut_payload = header is not None and len(payload) < size
-            if cut_header or cut_payload:
+            if _is_torn(data[at : at + HEADER.size], header, len(payload)):
                 break
             following = len(data)
         found.lost_bytes += following - at
-        found.lost_answers += header[1] if header is not None else 0
+        found.lost_answers += header.answers if header else 0
         at = following
     return found
+
+
+def _is_torn(head: bytes, header: Header | None, size: int) -> bool:
+    """Whether the end of a file is a frame of which only the first part was written."""
+    if header is not None:
+        return size < header.size
+    return len(head) < HEADER.size and head[: len(MAGIC)] == MAGIC[: len(head)]
 
 
 class Segment:
@@ -176,7 +181,7 @@ class ModelStore:
                     stacklevel=2,
                 )
             batches += [
-                pa.ipc.read_record_batch(pa.py_buffer(frame.payload), schema())
+                pa.ipc.read_record_batch(pa.py_buffer(frame[HEADER.size :]), schema())
                 for frame in found.frames
             ]
         return Answers.from_table(pa.Table.from_batches(batches, schema())).distinct()
@@ -225,10 +230,7 @@ class ModelStore:
         path = self.path / ABOUT
         if not path.exists():
             return
-        try:
-            there = read_json(path)
-        except CorruptFileError as error:
-            raise CorruptFileError(f"{error}; delete it, and it is written again") from None
+        there = read_about(path)
         here = json.loads(json.dumps(self.about))
         for name in sorted(here.keys() | there.keys() - set(LABELS)):
             if there.get(name) != here.get(name):
@@ -247,12 +249,14 @@ class ResponseStore:
         self.root = root or store_dir()
 
     def model(self, key: str, about: dict[str, Any]) -> ModelStore:
-        """The answers of the model with that key (a hash of weights and engine settings).
+        """The answers of the model with that key: 32 hex digits, of weights and engine settings.
 
         ``about`` says in JSON what the key stands for: fingerprint, backend, dtype …, which all
         users of the key must agree on, and ``name`` and ``path``, which need not agree. Raises
         :class:`CorruptFileError` when the store says otherwise.
         """
+        if not MODEL_KEY.fullmatch(key):
+            raise ValueError(f"a model's key is 32 hex digits, not {key!r}")
         return ModelStore(self.root, key, about)
 
 
@@ -261,6 +265,22 @@ def store_dir() -> Path:
     if path := os.environ.get("OLMEVAL_STORE"):
         return Path(path).expanduser()
     return cache_dir() / "responses"
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """A ``model.json``; :class:`CorruptFileError` when it is not one."""
+    try:
+        about = read_json(path)
+        if isinstance(about, dict):
+            return about
+    except CorruptFileError:
+        pass
+    raise CorruptFileError(f"'{path}' is damaged; delete it, and the next run writes it again")
+
+
+def model_folders(root: Path) -> list[Path]:
+    """The folders of all models, by key; whatever else lies there is not ours."""
+    return sorted(p for p in root.glob("*") if MODEL_KEY.fullmatch(p.name) and p.is_dir())
 
 
 def segments(folder: Path) -> list[Path]:
