@@ -35,6 +35,7 @@ from olmeval.trainer import (
     corpus_patterns,
     shards,
 )
+from olmeval.trainer.shard_writer import write_domain
 from olmeval.trainer.shards import Manifest, Shard, TokenizerInfo
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def _write(
             tokens += len(encoding.ids) + 1
             if tokens >= target:
                 break
-    return shards.write_domain(
+    return write_domain(
         root,
         domain,
         ids,

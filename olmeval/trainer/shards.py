@@ -11,10 +11,11 @@ A shard is never trusted: sizes are compared with the manifest at every start, c
 The EOS token never occurs inside a document, so a lost ``.idx`` is found again by a scan.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,25 +23,25 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from olmeval.config import Config
 from olmeval.errors import CorruptFileError, UserError, nearest
-from olmeval.files import atomic_path, read_json, sha256_file, write_json
+from olmeval.files import read_json, sha256_file, write_json
 
 MANIFEST = "manifest.json"
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 OFFSET = np.dtype("<u8")
-# Documents are checked and written in blocks of this many tokens: few calls, little memory.
+# Tokens that are checked at a time: few calls, little memory.
 BLOCK = 1 << 20
+SAMPLE = 1024  # tokens at the start, the middle and the end of a shard that every start looks at
 
-Tokens = Sequence[int] | npt.NDArray[Any]
 
-
-def _inside(path: str) -> str:
+def inside(path: str) -> str:
+    """``path`` if it is relative and stays inside its folder, else :class:`ValueError`."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\\" in path:
         raise ValueError(f"'{path}' must be a relative path inside the data folder")
     return path
 
 
-RelativePath = Annotated[str, AfterValidator(_inside)]
+RelativePath = Annotated[str, AfterValidator(inside)]
 
 
 class Shard(Config):
@@ -78,7 +79,7 @@ class Manifest(Config):
             if token is not None and token >= self.vocab_size:
                 raise ValueError(f"{name} {token} is beyond the vocabulary of {self.vocab_size}")
         for domain, shards in self.domains.items():
-            _inside(domain)
+            inside(domain)
             if not shards:
                 raise ValueError(f"domain '{domain}' has no shards")
             for shard in shards:
@@ -104,129 +105,21 @@ def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
-def write_domain(
-    root: Path,
-    domain: str,
-    documents: Iterable[Tokens],
-    *,
-    vocab_size: int,
-    eos_id: int,
-    doc_bytes: Iterable[int] | None = None,
-    shard_tokens: int = 1 << 28,
-) -> tuple[Shard, ...]:
-    """Writes ``documents`` (token ids, with or without the final EOS) as shards of ``domain``.
-
-    ``doc_bytes`` gives each document's length in UTF-8 bytes, in the same order. A shard is closed
-    at the first document end at or after ``shard_tokens``; names are consecutive numbers, so the
-    same documents give the same files. Raises :class:`UserError` naming domain and document for an
-    empty document, an id beyond ``vocab_size`` or an EOS inside a document.
-    """
-    try:
-        _inside(domain)
-    except ValueError as error:
-        raise UserError(f"domain {error}") from None
-    pairs: Iterator[tuple[Tokens, int | None]]
-    if doc_bytes is None:
-        pairs = zip(documents, repeat(None))
-    else:
-        pairs = zip(documents, doc_bytes, strict=True)
-    writer = _Writer(domain, vocab_size, eos_id)
-    shards: list[Shard] = []
-    pending = next(pairs, None)
-    while pending is not None:
-        file = f"{domain}/{len(shards):05d}.bin"
-        path = root / file
-        with atomic_path(path) as tmp, atomic_path(path.with_suffix(".idx")) as tmp_idx:
-            ends: list[npt.NDArray[Any]] = []
-            tokens, size = 0, 0
-            with tmp.open("wb") as out:
-                while pending is not None and tokens < shard_tokens:
-                    block: list[Tokens] = []
-                    block_tokens = 0
-                    while pending is not None and block_tokens < BLOCK:
-                        block.append(pending[0])
-                        block_tokens += len(pending[0]) + 1
-                        size += pending[1] or 0
-                        pending = next(pairs, None)
-                        if tokens + block_tokens >= shard_tokens:
-                            break
-                    block_ends = writer.write(out, block)
-                    ends.append(block_ends + tokens)
-                    tokens += int(block_ends[-1])
-            offsets = np.concatenate(ends).astype(OFFSET)
-            offsets.tofile(tmp_idx)
-        shards.append(
-            Shard(
-                file=file,
-                dtype=dtype_for(vocab_size),
-                tokens=tokens,
-                docs=len(offsets),
-                bytes=None if doc_bytes is None else size,
-                sha256=sha256_file(path),
-            )
-        )
-    if not shards:
-        raise UserError(f"domain '{domain}' is empty: it needs at least one document")
-    return tuple(shards)
-
-
-class _Writer:
-    """Checks and writes blocks of documents of one domain; counts them for messages."""
-
-    def __init__(self, domain: str, vocab_size: int, eos_id: int):
-        self.domain, self.vocab_size, self.eos_id = domain, vocab_size, eos_id
-        self.dtype = DTYPES[dtype_for(vocab_size)]
-        self.written = 0
-
-    def write(self, out: IO[bytes], block: Sequence[Tokens]) -> npt.NDArray[np.int64]:
-        """Appends documents to ``out``; returns where each ends, from the start of the block."""
-        eos = np.array([self.eos_id], dtype=np.int64)
-        parts: list[npt.NDArray[np.int64]] = []
-        lengths = np.empty(len(block), dtype=np.int64)
-        for i, document in enumerate(block):
-            ids = np.asarray(document, dtype=np.int64)
-            if len(ids) == 0 or (len(ids) == 1 and ids[0] == self.eos_id):
-                raise UserError(f"{self._name(i)} is empty")
-            parts.append(ids)
-            lengths[i] = len(ids)
-            if ids[-1] != self.eos_id:
-                parts.append(eos)
-                lengths[i] += 1
-        ids = np.concatenate(parts)
-        ends = np.cumsum(lengths)
-        outside = np.flatnonzero((ids < 0) | (ids >= self.vocab_size))
-        if len(outside):
-            bad = outside[0]
-            raise UserError(
-                f"{self._name(int(np.searchsorted(ends, bad, side='right')))} holds token id "
-                f"{ids[bad]}, beyond the vocabulary of {self.vocab_size}"
-            )
-        found = np.flatnonzero(ids == self.eos_id) + 1
-        if len(found) != len(ends):
-            inside = found[~np.isin(found, ends)][0] - 1
-            i = int(np.searchsorted(ends, inside, side="right"))
-            raise UserError(
-                f"{self._name(i)} holds the EOS token {self.eos_id} before its end; "
-                "encode text so that it cannot produce special tokens"
-            )
-        ids.astype(self.dtype).tofile(out)
-        self.written += len(block)
-        return ends
-
-    def _name(self, i: int) -> str:
-        return f"document {self.written + i} of domain '{self.domain}'"
-
-
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Writes ``root/manifest.json``; do it last, so that a folder without one is unfinished."""
     write_json(root / MANIFEST, manifest.model_dump())
 
 
-def load_manifest(root: Path, verify: Literal["size", "hash"] = "size") -> Manifest:
+def load_manifest(
+    root: Path,
+    verify: Literal["size", "hash"] = "size",
+    on_shard: Callable[[Shard], None] | None = None,
+) -> Manifest:
     """Reads and verifies a data folder.
 
-    ``size`` compares every file's presence, size and last token with the manifest (milliseconds);
-    ``hash`` also reads every byte: SHA-256, token ids within the vocabulary, document ends.
+    ``size`` compares every file's presence, size and type with the manifest and looks at a sample
+    of its tokens (a fraction of a millisecond a shard); ``hash`` also reads every byte: SHA-256,
+    token ids within the vocabulary, document ends. ``on_shard`` is told of each shard that is done.
     Raises :class:`UserError` that names the file at fault.
     """
     path = root / MANIFEST
@@ -243,9 +136,18 @@ def load_manifest(root: Path, verify: Literal["size", "hash"] = "size") -> Manif
         raise CorruptFileError(f"'{tokenizer}' is missing, though '{path}' lists it")
     if verify == "hash" and sha256_file(tokenizer) != manifest.tokenizer.sha256:
         raise CorruptFileError(f"'{tokenizer}' is not the tokenizer that '{path}' was built with")
-    for shards in manifest.domains.values():
-        for shard in shards:
-            _verify(root, manifest, shard, contents=verify == "hash")
+    every = [shard for shards in manifest.domains.values() for shard in shards]
+    # Hashing and comparing release the interpreter's lock; waiting for a slow disk does, too.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            checks = [pool.submit(_verify, root, manifest, s, verify == "hash") for s in every]
+            for shard, check in zip(every, checks, strict=True):
+                check.result()
+                if on_shard:
+                    on_shard(shard)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return manifest
 
 
@@ -291,6 +193,18 @@ def _has_numpy_header(path: Path) -> bool:
 
 def _verify(root: Path, manifest: Manifest, shard: Shard, contents: bool) -> None:
     path = root / shard.file
+    try:
+        _verify_size(path, shard)
+        tokens = open_tokens(root, shard)
+        _verify_sample(path, tokens, manifest, shard)
+        if contents:
+            ends = document_ends(root, shard, manifest.eos_id)
+            _verify_contents(path, tokens, manifest, shard, ends)
+    except OSError as error:
+        raise CorruptFileError(f"cannot read '{path}': {error.strerror or error}") from None
+
+
+def _verify_size(path: Path, shard: Shard) -> None:
     if not path.is_file():
         raise CorruptFileError(f"'{path}' is missing, though the manifest lists it")
     size, itemsize = path.stat().st_size, DTYPES[shard.dtype].itemsize
@@ -303,21 +217,31 @@ def _verify(root: Path, manifest: Manifest, shard: Shard, contents: bool) -> Non
             f"'{path}' is {state}: {size} bytes, though the manifest says {shard.tokens} tokens of "
             f"{shard.dtype} ({shard.tokens * itemsize} bytes)"
         )
-    tokens = open_tokens(root, shard)
-    if len(tokens) != shard.tokens:
-        raise CorruptFileError(
-            f"'{path}' holds {len(tokens)} tokens, though the manifest says {shard.tokens}"
-        )
-    if tokens[-1] != manifest.eos_id:
-        raise CorruptFileError(f"'{path}' does not end with the EOS token {manifest.eos_id}")
     index = path.with_suffix(".idx")
     if index.is_file() and index.stat().st_size != shard.docs * OFFSET.itemsize:
         raise CorruptFileError(
             f"'{index}' has {index.stat().st_size} bytes, though the manifest says {shard.docs} "
             f"documents ({shard.docs * OFFSET.itemsize} bytes)"
         )
-    if contents:
-        _verify_contents(path, tokens, manifest, shard, document_ends(root, shard, manifest.eos_id))
+
+
+def _verify_sample(path: Path, tokens: npt.NDArray[Any], manifest: Manifest, shard: Shard) -> None:
+    if len(tokens) != shard.tokens:
+        raise CorruptFileError(
+            f"'{path}' holds {len(tokens)} tokens, though the manifest says {shard.tokens}"
+        )
+    if tokens[-1] != manifest.eos_id:
+        raise CorruptFileError(f"'{path}' does not end with the EOS token {manifest.eos_id}")
+    for start in (0, max(0, len(tokens) // 2 - SAMPLE), max(0, len(tokens) - SAMPLE)):
+        _verify_ids(path, tokens[start : start + SAMPLE], manifest.vocab_size)
+
+
+def _verify_ids(path: Path, tokens: npt.NDArray[Any], vocab_size: int) -> None:
+    largest = int(tokens.max())
+    if largest >= vocab_size:
+        raise CorruptFileError(
+            f"'{path}' holds token id {largest}, beyond the vocabulary of {vocab_size}"
+        )
 
 
 def _verify_contents(
@@ -332,11 +256,7 @@ def _verify_contents(
     docs = 0
     for start in range(0, len(tokens), BLOCK):
         block = np.asarray(tokens[start : start + BLOCK])
-        if int(block.max()) >= manifest.vocab_size:
-            raise CorruptFileError(
-                f"'{path}' holds token id {int(block.max())}, beyond the vocabulary of "
-                f"{manifest.vocab_size}"
-            )
+        _verify_ids(path, block, manifest.vocab_size)
         found = np.flatnonzero(block == manifest.eos_id) + 1 + start
         if not np.array_equal(found, ends[docs : docs + len(found)]):
             raise CorruptFileError(

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from olmeval.config import parse_config
 from olmeval.files import sha256_file
 from olmeval.trainer.recipe import Recipe
-from olmeval.trainer.shards import Manifest, TokenizerInfo, write_domain, write_manifest
+from olmeval.trainer.shard_writer import write_domain
+from olmeval.trainer.shards import Manifest, TokenizerInfo, write_manifest
 
 VOCAB = 300
 RECIPE = """

@@ -1,6 +1,8 @@
 """The shard format: an independent reading of the bytes, and every way a folder can be wrong."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +10,26 @@ import pytest
 
 from olmeval.errors import UserError
 from olmeval.files import sha256_file
-from olmeval.trainer import shards
-from olmeval.trainer.shards import Manifest, TokenizerInfo
+from olmeval.trainer import shard_writer, shards
+from olmeval.trainer.shards import Manifest, Shard, TokenizerInfo
 
 DOCS = [[5, 6, 7], [8], [9, 10, 0], [11, 12, 13, 14]]
 FLAT = [5, 6, 7, 0, 8, 0, 9, 10, 0, 11, 12, 13, 14, 0]
 
 
-def build(root: Path, vocab_size: int = 100, **options: int) -> Manifest:
+def build(
+    root: Path, vocab_size: int = 100, documents: list[list[int]] = DOCS, **options: int
+) -> Manifest:
     (root / "tokenizer").mkdir(parents=True)
     (root / "tokenizer" / "tokenizer.json").write_text("{}")
-    written = shards.write_domain(
-        root, "web/art", DOCS, vocab_size=vocab_size, eos_id=0, doc_bytes=[3, 1, 2, 4], **options
+    written = shard_writer.write_domain(
+        root,
+        "web/art",
+        documents,
+        vocab_size=vocab_size,
+        eos_id=0,
+        doc_bytes=[sum(token > 0 for token in d) for d in documents],
+        **options,
     )
     manifest = Manifest(
         tokenizer=TokenizerInfo(
@@ -59,6 +69,7 @@ def test_shards_are_cut_at_document_ends(
     tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "BLOCK", block)
+    monkeypatch.setattr(shard_writer, "BLOCK", block)
     manifest = build(tmp_path, shard_tokens=5)
     assert [(s.file, s.tokens, s.docs, s.bytes) for s in manifest.domains["web/art"]] == [
         ("web/art/00000.bin", 6, 2, 4),
@@ -104,13 +115,13 @@ def test_npy_files_with_and_without_a_header(tmp_path: Path, header: bool) -> No
 )
 def test_bad_documents(tmp_path: Path, documents: list[list[int]], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        shards.write_domain(tmp_path, "d", documents, vocab_size=100, eos_id=0)
+        shard_writer.write_domain(tmp_path, "d", documents, vocab_size=100, eos_id=0)
     assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.tmp"))
 
 
 def test_domains_stay_inside_the_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a relative path inside"):
-        shards.write_domain(tmp_path, "../out", DOCS, vocab_size=100, eos_id=0)
+        shard_writer.write_domain(tmp_path, "../out", DOCS, vocab_size=100, eos_id=0)
 
 
 def test_unknown_domain_names_the_nearest(tmp_path: Path) -> None:
@@ -149,29 +160,75 @@ def test_damage_that_sizes_show(tmp_path: Path, data: bytes, message: str) -> No
         shards.load_manifest(tmp_path)
 
 
-def test_damage_that_only_contents_show(tmp_path: Path) -> None:
-    build(tmp_path)
+@pytest.mark.parametrize("position", [0, 4900, 9998])
+def test_a_sample_of_the_tokens_is_checked_at_every_start(tmp_path: Path, position: int) -> None:
+    build(tmp_path, documents=[[7] * 9999])
     path = tmp_path / "web/art/00000.bin"
-
-    def damage(tokens: list[int], **changes: object) -> None:
-        path.write_bytes(np.array(tokens, "<u2").tobytes())
-        edit(tmp_path, **changes)
+    tokens = np.fromfile(path, "<u2")
+    tokens[position] = 100
+    tokens.tofile(path)
+    with pytest.raises(UserError, match=r"00000\.bin' holds token id 100, beyond the vocab.* 100"):
         shards.load_manifest(tmp_path, "size")
 
-    damage([99, *FLAT[1:]])
+
+def test_damage_that_only_contents_show(tmp_path: Path) -> None:
+    build(tmp_path, documents=[[7] * 4999, [8] * 4999])
+    path = tmp_path / "web/art/00000.bin"
+    whole = np.fromfile(path, "<u2")
+
+    def damage(position: int, token: int) -> None:
+        tokens = whole.copy()
+        tokens[position] = token
+        tokens.tofile(path)
+        shards.load_manifest(tmp_path, "size")
+
+    damage(2000, 99)
     with pytest.raises(UserError, match=r"00000\.bin' is corrupt: its SHA-256"):
         shards.load_manifest(tmp_path, "hash")
-    damage([101, *FLAT[1:]], sha256="")
+    damage(2000, 101)
     edit(tmp_path, sha256=sha256_file(path))
     with pytest.raises(UserError, match=r"00000\.bin' holds token id 101, beyond the vocab.* 100"):
         shards.load_manifest(tmp_path, "hash")
-    damage([0, *FLAT[1:]])
+    damage(2000, 0)
     edit(tmp_path, sha256=sha256_file(path))
     with pytest.raises(UserError, match=r"00000\.idx' does not match the ends"):
         shards.load_manifest(tmp_path, "hash")
     path.with_suffix(".idx").unlink()
-    with pytest.raises(UserError, match="holds 5 documents, though the manifest says 4"):
+    with pytest.raises(UserError, match="holds 3 documents, though the manifest says 2"):
         shards.load_manifest(tmp_path, "hash")
+
+
+def test_all_shards_are_verified_and_counted(tmp_path: Path) -> None:
+    manifest = build(tmp_path, shard_tokens=2)
+    seen: list[Shard] = []
+    shards.load_manifest(tmp_path, "hash", seen.append)
+    assert tuple(seen) == manifest.domains["web/art"] and len(seen) == 4
+    last = tmp_path / "web/art/00003.bin"
+    last.write_bytes(np.array([11, 12, 13, 15, 0], "<u2").tobytes())
+    shards.load_manifest(tmp_path, "size")
+    with pytest.raises(UserError, match=r"00003\.bin' is corrupt"):
+        shards.load_manifest(tmp_path, "hash")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_shard(tmp_path: Path) -> None:
+    build(tmp_path)
+    (tmp_path / "web/art/00000.bin").chmod(0)
+    with pytest.raises(UserError, match=r"00000\.bin': Permission denied"):
+        shards.load_manifest(tmp_path)
+
+
+def test_writing_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def documents() -> Iterator[list[int]]:
+        yield [1] * 70_000  # more than a block: the file is begun
+        raise KeyError("the source broke")
+
+    with pytest.raises(KeyError):
+        shard_writer.write_domain(tmp_path, "d", documents(), vocab_size=100, eos_id=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        shard_writer.write_domain(tmp_path, "file", DOCS, vocab_size=100, eos_id=0)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
 
 
 def test_index_of_another_size(tmp_path: Path) -> None:
