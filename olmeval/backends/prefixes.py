@@ -2,57 +2,119 @@
 
 Byte-level BPE tokenizers cut a text into words from left to right with a regular expression and
 encode each word by itself, so encoding can restart where a word certainly begins: at a letter
-after a line break. Few-shot prompts share hundreds of tokens up to such a place. Tokenizers that
-are not built that way are recognised and encoded whole; each shared beginning is checked on texts
-of its group besides.
+after a line break. Texts are cut at all such places, and each distinct piece is encoded once:
+few-shot prompts, passages and options are shared line by line. Tokenizers that are not built that
+way are recognised and get whole texts; a sample of the texts is encoded both ways besides.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import Any
 
-# Beginnings shorter than this are not worth sharing.
-MIN_PREFIX = 128
-CHECKED = 4
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int32]
+# Texts to the ids of each, without special tokens.
+Encode = Callable[[Sequence[str]], list[list[int]]]
+
+RESTART = re.compile(r"\n(?=[A-Za-z])")
+# Stands for whatever letter follows a piece: white space before a letter is cut into words in
+# another way than at the end of a text.
+NEXT = "\nA"
+# So many texts are encoded both ways.
+CHECKED = 32
+# So many pieces are handed over at a time; what tokenizers return takes far more than the ids.
+AT_ONCE = 4096
+# What makes a regular expression look at the text before its match.
+LOOKS_BACK = re.compile(r"\(\?<|\\[bBAG]|(?<![\[\\])\^")
 
 
-def encode(backend: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each text, encoded whole. ``backend`` is a ``tokenizers.Tokenizer``."""
-    return [e.ids for e in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+class Pieces:
+    """Distinct pieces of texts, each encoded once: first :meth:`add`, then :meth:`encode`."""
+
+    def __init__(self, encode: Encode, shared: bool):
+        self._encode = encode
+        self._shared = shared
+        self._number: dict[str, int] = {}
+        self._ids: Tokens = np.zeros(0, np.int32)
+        self._bounds: list[tuple[int, int]] = []
+
+    def cut(self, text: str) -> list[str]:
+        """``text`` where encoding can restart; joined by line breaks they are the text."""
+        return RESTART.split(text) if self._shared else [text]
+
+    def add(self, pieces: list[str]) -> list[int]:
+        """Takes the pieces of a text; their numbers stand for its ids."""
+        *inner, last = pieces
+        number = self._number
+        found = [number.setdefault(piece + NEXT, len(number)) for piece in inner]
+        found.append(number.setdefault(last, len(number)))
+        return found
+
+    def encode(self) -> None:
+        """Encodes all that was added."""
+        texts = iter(self._number)
+        ids, lengths = [], []
+        while batch := list(islice(texts, AT_ONCE)):
+            found = self._encode(batch)
+            lengths += [len(piece) for piece in found]
+            ids.append(np.fromiter(chain.from_iterable(found), np.int32))
+        self._ids = np.concatenate([self._ids, *ids])
+        ends = np.cumsum(lengths, dtype=np.int64)
+        # The last piece of a text has no restart in it, so this is an inner one.
+        inner = [self._shared and text.endswith(NEXT) for text in self._number]
+        begins = ends - lengths
+        self._bounds = list(zip(begins.tolist(), (ends - inner).tolist(), strict=True))
+        self._number = {}
+
+    def ids(self, numbers: list[int]) -> Tokens:
+        """Ids of the text whose pieces have these numbers."""
+        if len(numbers) == 1:
+            begin, end = self._bounds[numbers[0]]
+            return self._ids[begin:end]
+        return np.concatenate([self._ids[a:b] for a, b in map(self._bounds.__getitem__, numbers)])
 
 
-def encode_shared(backend: Any, texts: Sequence[str]) -> list[list[int]]:
-    """As :func:`encode`, for a tokenizer that :func:`can_share`, with common beginnings once."""
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    heads: list[list[int]] = [[]] * len(texts)
-    tails = list(texts)
-    for members, common in _groups(texts, order):
-        at = _restart(texts[members[0]], common)
-        if at < MIN_PREFIX or len(members) <= CHECKED:
-            continue
-        head = _head(backend, texts[members[0]], at)
-        picked = [texts[k] for k in members[:: max(len(members) // CHECKED, 1)]]
-        whole = encode(backend, picked)
-        split = encode(backend, [text[at:] for text in picked])
-        if head is None or whole != [head + tail for tail in split]:
-            continue
-        for k in members:
-            heads[k], tails[k] = head, texts[k][at:]
-    return [head + tail for head, tail in zip(heads, encode(backend, tails), strict=True)]
+def encode_all(encode: Encode, texts: Iterable[str], shared: bool) -> list[Tokens]:
+    """Ids of each text, with common pieces encoded once where ``shared``."""
+    pieces = Pieces(encode, shared)
+    numbers = [pieces.add(pieces.cut(text)) for text in texts]
+    pieces.encode()
+    return [pieces.ids(of_text) for of_text in numbers]
+
+
+def shares(encode: Encode, texts: Sequence[str]) -> bool:
+    """Whether a sample of ``texts`` has the same ids in pieces as whole."""
+    picked = texts[:: max(len(texts) // CHECKED, 1)][:CHECKED]
+    split = encode_all(encode, picked, shared=True)
+    return [ids.tolist() for ids in split] == encode(picked)
 
 
 def can_share(backend: Any) -> bool:
-    """Whether the tokenizer is a BPE whose words depend only on what is before and inside them."""
+    """Whether a ``tokenizers.Tokenizer`` is a BPE whose words depend on nothing before them."""
     spec = json.loads(backend.to_str())
     if spec["model"]["type"] != "BPE" or spec["model"].get("dropout"):
         return False
     if spec["normalizer"] is not None and spec["normalizer"]["type"] != "NFC":
         return False
-    if any("\n" in token["content"] for token in spec["added_tokens"]):
+    added = [token["content"] for token in spec["added_tokens"]]
+    if any("\n" in text or re.match("[A-Za-z]", text) for text in added):
         return False
     pre = spec["pre_tokenizer"]
     steps = [] if pre is None else pre.get("pretokenizers", [pre])
-    return bool(steps) and all(_restarts(step) for step in steps)
+    return (
+        any(map(_makes_words, steps))
+        and all(map(_restarts, steps))
+        and len(backend.encode(NEXT[-1], add_special_tokens=False).ids) == 1
+    )
+
+
+def _makes_words(step: dict[str, Any]) -> bool:
+    by_bytes = step["type"] == "ByteLevel" and step.get("use_regex", True)
+    return bool(step["type"] == "Split" or by_bytes)
 
 
 def _restarts(step: dict[str, Any]) -> bool:
@@ -60,47 +122,5 @@ def _restarts(step: dict[str, Any]) -> bool:
         return step["add_prefix_space"] is False
     if step["type"] == "Split":
         pattern = step["pattern"].get("Regex", "")
-        return bool(pattern) and "(?<" not in pattern
+        return bool(pattern) and LOOKS_BACK.search(pattern) is None
     return bool(step["type"] == "Digits")
-
-
-def _groups(texts: Sequence[str], order: list[int]) -> list[tuple[list[int], int]]:
-    """Runs of sorted texts with at least MIN_PREFIX characters in common: (members, how many)."""
-    groups: list[tuple[list[int], int]] = []
-    for place, k in enumerate(order):
-        common = _common(texts[order[place - 1]], texts[k]) if place else 0
-        if groups and common >= MIN_PREFIX:
-            members, least = groups[-1]
-            members.append(k)
-            groups[-1] = (members, min(least, common))
-        else:
-            groups.append(([k], len(texts[k])))
-    return groups
-
-
-def _common(a: str, b: str) -> int:
-    """Length of the common prefix, by bisection."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a.startswith(b[:middle]):
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _restart(text: str, common: int) -> int:
-    """The last place before ``common`` where a letter follows a line break; 0 if there is none."""
-    at = text.rfind("\n", 0, max(common - 1, 0)) + 1
-    while at > 0 and not (text[at].isascii() and text[at].isalpha()):
-        at = text.rfind("\n", 0, at - 1) + 1
-    return at
-
-
-def _head(backend: Any, text: str, at: int) -> list[int] | None:
-    """Ids of ``text[:at]`` as they are inside the whole text; None if a token straddles ``at``."""
-    encoding = backend.encode(text, add_special_tokens=False)
-    count = sum(1 for begin, _ in encoding.offsets if begin < at)
-    straddles = count > 0 and encoding.offsets[count - 1][1] > at
-    return None if straddles else list(encoding.ids[:count])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olmeval.backends import prefixes
-from olmeval.backends.planner import Ints, Sequences, starts
+from olmeval.backends.planner import Ints, Sequences, Tokens, starts
 from olmeval.errors import UserError
 from olmeval.files import sha256_json
 from olmeval.requests import Request
@@ -74,7 +74,8 @@ class Tokenizer:
         probe = tokenizer("a")["input_ids"]
         self.adds_bos_by_default = bool(probe) and probe[0] == tokenizer.bos_token_id
         self.hash = _hash(tokenizer)
-        self._shares: bool | None = None
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._can_share: bool | None = None
 
     @classmethod
     def load(cls, path: str | Path, bos: Bos = "standard", model_type: str = "") -> "Tokenizer":
@@ -95,13 +96,24 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens."""
-        backend = getattr(self.hf, "backend_tokenizer", None)
-        if backend is None:
+        return [ids.tolist() for ids in self._encode(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> list[Tokens]:
+        return prefixes.encode_all(self._whole, texts, self._shares(texts))
+
+    def _whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text as the tokenizer gives them."""
+        if self._backend is None:
             ids: list[list[int]] = self.hf(list(texts), add_special_tokens=False)["input_ids"]
             return ids
-        if self._shares is None:
-            self._shares = prefixes.can_share(backend)
-        return (prefixes.encode_shared if self._shares else prefixes.encode)(backend, texts)
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [e.ids for e in encodings]
+
+    def _shares(self, texts: Sequence[str]) -> bool:
+        """Whether texts like these can be encoded in pieces."""
+        if self._can_share is None:
+            self._can_share = self._backend is not None and prefixes.can_share(self._backend)
+        return self._can_share and prefixes.shares(self._whole, texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens are kept."""
@@ -114,44 +126,49 @@ class Tokenizer:
         OLMES' transformers backend does.
         """
         contexts = [r.context.rstrip() for r in requests]
-        moved = np.array(
-            [len(c) < len(r.context) for c, r in zip(contexts, requests, strict=True)], np.bool_
-        )
-        wholes = [r.context + r.continuation for r in requests]
-        unique = list(dict.fromkeys([*contexts, *wholes]))
-        ids_of = dict(zip(unique, self.encode(unique), strict=True))
-        head = [self.hf.bos_token_id] if self.add_bos else []
-        ids: list[int] = []
+        moved = [len(c) < len(r.context) for c, r in zip(contexts, requests, strict=True)]
+        sample = requests[:: max(len(requests) // prefixes.CHECKED, 1)]
+        shared = self._shares([r.context + r.continuation for r in sample])
+        pieces = prefixes.Pieces(self._whole, shared)
+        # A whole text has the pieces of its context, but for the last one, which goes on.
+        cuts = {context: pieces.cut(context) for context in contexts}
+        numbers = {context: pieces.add(cut) for context, cut in cuts.items()}
+        tails = [
+            pieces.add(pieces.cut(cuts[c][-1] + r.context[len(c) :] + r.continuation))
+            for c, r in zip(contexts, requests, strict=True)
+        ]
+        pieces.encode()
+        head = np.array([self.hf.bos_token_id] if self.add_bos else [], np.int32)
+        before = {c: np.concatenate([head, pieces.ids(of)]) for c, of in numbers.items()}
+        last = {c: pieces.ids(of[-1:]) for c, of in numbers.items()}
+        if not len(before.get("", (0,))):
+            before[""] = np.array([self._prefix()], np.int32)
+        ids: list[Tokens] = [head[:0]]
         lengths, context_lengths, seams, cut, too_long = [], [], [], [], []
-        for context, whole in zip(contexts, wholes, strict=True):
-            before, joint = ids_of[context], ids_of[whole]
-            after = joint[len(before) :]
-            seams.append(joint[: len(before)] != before)
-            if not after:
+        for context, tail, request in zip(contexts, tails, requests, strict=True):
+            given, end, joint = before[context], last[context], pieces.ids(tail)
+            seams.append(joint[: len(end)].tobytes() != end.tobytes())
+            after = joint[len(end) :]
+            if not len(after):
                 # The continuation merged into the context: encode what follows it on its own.
-                after = self.encode([whole[len(context) :]])[0]
-            before = head + before
-            if not before:
-                before = [self._prefix()]
-            drop = max(len(before) + len(after) - (max_length + 1), 0)
-            too_long.append(len(after) > max_length or not after)
+                (after,) = self._encode([request.context[len(context) :] + request.continuation])
             # At least one token must stay to predict from, whatever the window says.
-            drop = min(drop, len(before) - 1)
+            drop = min(max(len(given) + len(after) - (max_length + 1), 0), len(given) - 1)
+            too_long.append(not 0 < len(after) <= max_length)
             cut.append(drop)
-            ids += before[drop:]
-            ids += after
-            lengths.append(len(before) - drop + len(after))
-            context_lengths.append(len(before) - drop)
+            ids += (given[drop:], after)
+            lengths.append(len(given) - drop + len(after))
+            context_lengths.append(len(given) - drop)
         missing = self.adds_bos_by_default and not self.add_bos
         return Tokenized(
             Sequences(
-                np.array(ids, np.int32), starts(np.array(lengths, np.int64)),
+                np.concatenate(ids), starts(np.array(lengths, np.int64)),
                 np.array(context_lengths, np.int64),
             ),
             too_long=np.array(too_long, np.bool_),
             truncated=np.array(cut, np.int64),
             seam=np.array(seams, np.bool_),
-            moved_space=moved,
+            moved_space=np.array(moved, np.bool_),
             double_space=np.array([r.continuation.startswith("  ") for r in requests], np.bool_),
             missing_bos=np.full(len(requests), missing),
         )  # fmt: skip
@@ -170,16 +187,16 @@ class Tokenizer:
             raise UserError(
                 f"an overlap of {overlap} tokens needs a window longer than {max_length}"
             )
-        ids: list[int] = []
+        ids: list[Tokens] = [np.zeros(0, np.int32)]
         lengths, contexts, owner = [], [], []
-        for number, tokens in enumerate(self.encode(documents)):
-            text = [self._prefix(), *tokens]
+        for number, tokens in enumerate(self._encode(documents)):
+            text = np.concatenate([np.array([self._prefix()], np.int32), tokens])
             done = 1
             while done < len(text):
                 context = 1 if done == 1 else max(overlap, 1)
                 end = min(done + max_length - context + 1, len(text))
                 context = min(context, done)
-                ids += text[done - context : end]
+                ids.append(text[done - context : end])
                 lengths.append(end - done + context)
                 contexts.append(context)
                 owner.append(number)
@@ -189,7 +206,7 @@ class Tokenizer:
         return (
             Tokenized(
                 Sequences(
-                    np.array(ids, np.int32), starts(np.array(lengths, np.int64)),
+                    np.concatenate(ids), starts(np.array(lengths, np.int64)),
                     np.array(contexts, np.int64),
                 ),
                 none, np.zeros(rows, np.int64), none, none, none,
