@@ -9,7 +9,8 @@ Shape letters: B batch, T tokens, D hidden size, H query heads, K key-value head
 F feed-forward size, V vocabulary.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -116,6 +117,35 @@ class ModelConfig:
             "dtype": dtype,
         }
 
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any], where: str) -> "ModelConfig":
+        """The sizes in a Hugging Face configuration, every default written out.
+
+        Raises :class:`UserError`, naming ``where``, for a model of another kind.
+        """
+        rope = config.get("rope_parameters") or {}
+        expected = {
+            "model_type": (config.get("model_type"), "olmo2"),
+            "rope_type": (rope.get("rope_type"), "default"),
+            "hidden_act": (config.get("hidden_act"), "silu"),
+            "attention_bias": (config.get("attention_bias"), False),
+            "tie_word_embeddings": (config.get("tie_word_embeddings"), False),
+        }
+        for name, (found, wanted) in expected.items():
+            if found != wanted:
+                raise UserError(
+                    f"'{where}': {name} is {found}, and the trainer's model has {wanted}; use the "
+                    "transformers backend"
+                )
+        sizes = {f.name: config[f.name] for f in fields(cls) if f.name != "rope_theta"}
+        made = cls(**sizes, rope_theta=rope["rope_theta"])
+        if config.get("head_dim", made.head_dim) != made.head_dim:
+            raise UserError(
+                f"'{where}': head_dim is {config['head_dim']}, and the trainer's model has "
+                f"hidden_size / num_attention_heads; use the transformers backend"
+            )
+        return made
+
 
 class RMSNorm(nn.Module):  # type: ignore[misc]
     """``x / rms(x) * weight``, computed in fp32 and cast back (Zhang & Sennrich 2019)."""
@@ -156,14 +186,30 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
-class Attention(nn.Module):  # type: ignore[misc]
-    """Causal attention with RMSNorm over the full query and key projections."""
+# Queries [B, T, H, E], keys and values [B, T, K, E] and the layer's number to outputs [B, T, H, E].
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
-    def __init__(self, config: ModelConfig):
+
+def attend_causally(q: Tensor, k: Tensor, v: Tensor, _layer: int) -> Tensor:
+    """Each token attends to itself and to all before it."""
+    y = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        is_causal=True,
+        enable_gqa=k.shape[2] != q.shape[2],
+    )
+    return y.transpose(1, 2)
+
+
+class Attention(nn.Module):  # type: ignore[misc]
+    """Projections with RMSNorm over all of the query and the key; who attends to whom is given."""
+
+    def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         d, kv = config.hidden_size, config.num_key_value_heads * config.head_dim
+        self.layer = layer
         self.head_dim = config.head_dim
-        self.grouped = config.num_key_value_heads != config.num_attention_heads
         self.q_proj = nn.Linear(d, d, bias=False)
         self.k_proj = nn.Linear(d, kv, bias=False)
         self.v_proj = nn.Linear(d, kv, bias=False)
@@ -171,19 +217,12 @@ class Attention(nn.Module):  # type: ignore[misc]
         self.q_norm = RMSNorm(d, config.rms_norm_eps)
         self.k_norm = RMSNorm(kv, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         heads = (*x.shape[:2], -1, self.head_dim)
         q = Rotate.apply(self.q_norm(self.q_proj(x)).view(heads), cos, sin)  # [B, T, H, E]
         k = Rotate.apply(self.k_norm(self.k_proj(x)).view(heads), cos, sin)  # [B, T, K, E]
-        v = self.v_proj(x).view(heads)
-        y = F.scaled_dot_product_attention(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            is_causal=True,
-            enable_gqa=self.grouped,
-        )
-        return self.o_proj(y.transpose(1, 2).reshape(x.shape[0], x.shape[1], -1))
+        y = attend(q, k, self.v_proj(x).view(heads), self.layer)
+        return self.o_proj(y.reshape(x.shape))
 
 
 class MLP(nn.Module):  # type: ignore[misc]
@@ -202,15 +241,15 @@ class MLP(nn.Module):  # type: ignore[misc]
 class Block(nn.Module):  # type: ignore[misc]
     """Attention and MLP, each normalised on its output before it joins the residual stream."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, layer)
         self.mlp = MLP(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn(x, cos, sin))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn(x, cos, sin, attend))
         return x + self.post_feedforward_layernorm(self.mlp(x))
 
 
@@ -221,30 +260,41 @@ class Decoder(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._rope: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, positions: Tensor | None = None, attend: Attend | None = None
+    ) -> Tensor:
+        """Hidden states [B, T, D] of ``tokens`` [B, T].
+
+        ``positions`` [B, T] (default 0 … T-1) and ``attend`` (default causal) serve whoever feeds
+        something else than whole sequences: continuations of a cached one, branches of a tree.
+        """
         x = self.embed_tokens(tokens)
-        cos, sin = self.rope_tables(tokens.shape[1], x.device)
+        if positions is None:
+            cos, sin = self.rope_tables(tokens.shape[1], x.device)
+        else:
+            cos, sin = self._rotations(positions)
         for layer in self.layers:
-            x = layer(x, cos, sin)
+            x = layer(x, cos, sin, attend or attend_causally)
         return self.norm(x)
 
     def rope_tables(self, seq_len: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """fp32 cosines and sines [T, 1, E/2] of ``position * theta^(-2j/E)``; cached."""
+        """fp32 cosines and sines [T, 1, E/2] of positions 0 … T-1; cached."""
         if self._rope is None or len(self._rope[0]) < seq_len or self._rope[0].device != device:
-            e = self.config.head_dim
-            exponents = torch.arange(0, e, 2, dtype=torch.float32) / e
-            frequencies = 1.0 / self.config.rope_theta**exponents
-            angles = torch.arange(seq_len, dtype=torch.float32)[:, None] * frequencies
-            self._rope = (
-                angles.cos().unsqueeze(1).to(device),
-                angles.sin().unsqueeze(1).to(device),
-            )
+            cos, sin = self._rotations(torch.arange(seq_len))
+            self._rope = cos.to(device), sin.to(device)
         cos, sin = self._rope
         return cos[:seq_len], sin[:seq_len]
+
+    def _rotations(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """fp32 cosines and sines [..., 1, E/2] of ``position * theta^(-2j/E)``."""
+        e = self.config.head_dim
+        exponents = torch.arange(0, e, 2, dtype=torch.float32, device=positions.device) / e
+        angles = positions.float()[..., None, None] * (1.0 / self.config.rope_theta**exponents)
+        return angles.cos(), angles.sin()
 
 
 class Olmo2(nn.Module):  # type: ignore[misc]

@@ -11,9 +11,9 @@ import torch
 
 from olmeval.backends.base import LoadOptions, Prompt
 from olmeval.backends.checkpoints import find_checkpoints
-from olmeval.backends.hf import TransformersBackend
-from olmeval.backends.planner import make_plan
-from olmeval.requests import Request, Sampling
+from olmeval.backends.hf import TransformersBackend, TransformersModel
+from olmeval.requests import Sampling
+from tests.backends.scoring import hard_requests, ll, prompts, scores
 from tests.backends.straight import StraightLine
 from tests.conftest import make_checkpoint
 
@@ -22,54 +22,11 @@ def load(folder: Path, **kw) -> TransformersBackend:
     return TransformersBackend.load(find_checkpoints(folder)[0], LoadOptions(device="cpu", **kw))
 
 
-def scores(
-    backend: TransformersBackend, requests: list[Request], rows: int = 256, sequences: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probability and greediness of each request, through plan and cache."""
-    tokenized = backend.tokenizer.pairs(requests, backend.info.max_length)
-    plan = make_plan(tokenized.sequences, rows, sequences)
-    logprob = np.full(len(plan.sequences), np.nan)
-    greedy = np.zeros(len(plan.sequences), bool)
-    for part in backend.score(plan, plan.steps):
-        bounds = plan.slots[part.lo : part.hi + 1] - plan.slots[part.lo]
-        logprob[part.lo : part.hi] = np.add.reduceat(part.logprobs.astype(float), bounds[:-1])
-        greedy[part.lo : part.hi] = np.logical_and.reduceat(part.greedy, bounds[:-1])
-    return logprob[plan.unique_of], greedy[plan.unique_of]
-
-
-def ll(context: str, continuation: str) -> Request:
-    return Request("loglikelihood", context, continuation)
-
-
-def hard_requests() -> list[Request]:
-    """Shared prefixes beside every awkward shape that real requests have."""
-    shots = "Question: what is a name?\nAnswer: an identifier\n\n" * 3
-    words = ["yes", "no", "maybe", "a list of words", "don't"]
-    requests = [
-        ll(f"{shots}Question: {q} or {w}?\nAnswer:", f" {choice}")
-        for q in range(8)
-        for w in words[:2]
-        for choice in words
-    ]
-    requests += [
-        ll("", " an empty context"),
-        ll("ends in spaces  ", "word"),
-        ll("ends in newline\n", "word"),
-        ll("double", "  spaces"),
-        ll("Question: a\nAnswer:", " A"),
-        ll("Question: a\nAnswer:", " A"),
-        ll("ünïcödé 日本語 🙂", " 🙂 ça"),
-        ll("long continuation", " " + "the quick brown fox " * 80),
-        ll("the whole " * 900, " end"),
-    ]
-    return requests
-
-
 @pytest.mark.parametrize("rows", [24, 256])
 @pytest.mark.parametrize("sequences", [0, 1, 7, 64])
 def test_equals_the_straight_line(checkpoint: Path, rows: int, sequences: int) -> None:
     backend = load(checkpoint)
-    assert backend.tree
+    assert backend.info.settings["attention"] == "tree"
     requests = hard_requests()
     want = _want(checkpoint)
     order = random.Random(rows + sequences).sample(range(len(requests)), len(requests))
@@ -126,7 +83,7 @@ def test_grouped_queries_and_sliding_windows(tmp_path: Path, tokenizer_dir: Path
     )  # fmt: skip
     Olmo3ForCausalLM(config).save_pretrained(folder)
     backend = load(folder)
-    assert backend.tree
+    assert backend.info.settings["attention"] == "tree"
     straight = StraightLine(folder)
     requests = hard_requests()[:40]
     got, _ = scores(backend, requests)
@@ -136,23 +93,17 @@ def test_grouped_queries_and_sliding_windows(tmp_path: Path, tokenizer_dir: Path
 def test_a_model_that_ignores_masks_is_scored_in_plain_batches(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = TransformersBackend._additive
+    original = TransformersModel._additive
     monkeypatch.setattr(
-        TransformersBackend, "_additive", lambda self, seen: torch.zeros_like(original(self, seen))
+        TransformersModel, "_additive", lambda self, seen: torch.zeros_like(original(self, seen))
     )
-    with pytest.warns(UserWarning, match="plain"):
+    with pytest.warns(UserWarning, match="its scores are off by .* plain batches"):
         backend = load(checkpoint)
     assert backend.info.settings["attention"] == "plain"
     got, greedy = scores(backend, hard_requests())
     want = _want(checkpoint)
     assert np.abs(got - [w[0] for w in want]).max() < 1e-4
     assert greedy.tolist() == [w[1] for w in want]
-
-
-def prompts(backend: TransformersBackend, sampling: Sampling, count: int = 9) -> list[Prompt]:
-    texts = [f"def name_{k}(self):\n" + "    # the value\n" * (k % 4) for k in range(count)]
-    ids = backend.tokenizer.encode(texts)
-    return [Prompt(tuple(i), sampling, seed=1000 + k) for k, i in enumerate(ids)]
 
 
 def test_greedy_generation_equals_transformers(checkpoint: Path) -> None:
@@ -162,7 +113,7 @@ def test_greedy_generation_equals_transformers(checkpoint: Path) -> None:
     for k, prompt in enumerate(items):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ids = backend.model.generate(
+            ids = backend.model.module.generate(
                 torch.tensor([prompt.ids]), max_new_tokens=24, do_sample=False, use_cache=True
             )[0, len(prompt.ids) :]
         text = backend.tokenizer.decode([i for i in ids.tolist() if i != 0])
@@ -191,21 +142,22 @@ def test_generation_stops_at_the_first_stop_string(checkpoint: Path) -> None:
 
 
 def test_nucleus_draws_follow_the_truncated_distribution() -> None:
-    from olmeval.backends.hf_generate import _draw, _Sample
+    from olmeval.backends.torch_generate import Sample, draw
 
-    p = np.array([0.5, 0.25, 0.15, 0.1])
-    sampling = Sampling(temperature=1.0, top_p=0.8, max_tokens=4000)
-    sample = _Sample(0, 0, sampling, np.random.default_rng(0).random(4000))
-    counts = np.zeros(4)
-    logits = torch.tensor(np.log(p))
+    p = np.array([0.1, 0.5, 0.15, 0.25])
+    sampling = [Sampling(temperature=1.0, top_p=top_p, max_tokens=4000) for top_p in (0.8, 1.0)]
+    uniforms = np.random.default_rng(0).random((2, 4000))
+    samples = [Sample(k, Prompt((), sampling[k], 0), uniforms[k]) for k in (0, 1)]
+    counts = np.zeros((2, 4))
+    logits = torch.tensor(np.log(np.stack([p, p])))
     for _ in range(4000):
-        token = _draw(logits, sample)
-        counts[token] += 1
-        sample.ids.append(token)
-    # 0.5 + 0.25 < 0.8, so the nucleus is the first three, renormalised.
-    want = np.array([0.5, 0.25, 0.15, 0.0]) / 0.9
+        for k, token in enumerate(draw(logits, samples).tolist()):
+            counts[k, token] += 1
+            samples[k].ids.append(token)
+    # 0.5 + 0.25 < 0.8, so the nucleus is the likeliest three, renormalised.
+    want = np.stack([np.array([0.0, 0.5, 0.15, 0.25]) / 0.9, p])
     assert np.abs(counts / 4000 - want).max() < 0.03
-    assert counts[3] == 0
+    assert counts[0, 0] == 0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed")
