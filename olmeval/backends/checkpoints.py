@@ -9,6 +9,7 @@ from typing import Any
 from olmeval.errors import CorruptFileError, UserError
 from olmeval.files import read_json, sha256_file, sha256_json
 
+SERVER_URL = re.compile(r"^https?://", re.IGNORECASE)
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 # Larger weight files are fingerprinted by evenly spaced blocks instead of every byte.
 HASH_WHOLE_BELOW = 1 << 30
@@ -17,7 +18,7 @@ BLOCK, BLOCKS = 1 << 20, 64
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model to evaluate: ``source`` is a folder or a hub id, ``name`` how results call it."""
+    """A model to evaluate: ``source`` is a folder, hub id or server's URL, ``name`` its name."""
 
     name: str
     source: str
@@ -25,25 +26,30 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder; None for a hub id."""
+        """The local folder; None for a hub id or URL."""
         path = Path(self.source)
         return path if path.is_dir() else None
 
 
 def find_checkpoints(model: str | Path) -> list[Checkpoint]:
-    """The checkpoints that ``model`` names: a folder, a folder of ``step*`` folders, or a hub id.
+    """The checkpoints that ``model`` names: a folder, a folder of ``step*`` folders, a hub id, URL.
 
-    Steps are ordered by number. Raises :class:`UserError` when nothing is there.
+    A URL (``http://HOST:PORT/v1``) is a completions server's, which is asked for its model. Steps
+    are ordered by number. Raises :class:`UserError` when nothing is there.
     """
+    if SERVER_URL.match(str(model)):
+        from olmeval.backends.server_models import find_served
+
+        return [find_served(str(model))]
     path = Path(model).expanduser()
     if path.is_dir():
         if (path / "config.json").exists():
-            return [_local(path)]
+            return [checkpoint_in(path)]
         steps = sorted(
             (p for p in path.glob("step*") if (p / "config.json").exists()), key=_step_number
         )
         if steps:
-            return [_local(step) for step in steps]
+            return [checkpoint_in(step) for step in steps]
         # A folder of runs: every run's steps, run by run.
         runs = sorted({p.parent.parent for p in path.glob("*/step*/config.json")})
         if runs:
@@ -55,7 +61,9 @@ def find_checkpoints(model: str | Path) -> list[Checkpoint]:
         raise UserError(f"'{path}' is a file; name the folder that holds config.json and weights")
     if HUB_ID.match(str(model)) and not str(model).startswith("."):
         return [Checkpoint(name=str(model).split("/")[1], source=str(model))]
-    raise UserError(f"checkpoint '{model}' does not exist; give a folder or a hub id (org/name)")
+    raise UserError(
+        f"checkpoint '{model}' does not exist; give a folder, a hub id (org/name) or a server's URL"
+    )
 
 
 def _step_number(path: Path) -> tuple[int, str]:
@@ -63,7 +71,8 @@ def _step_number(path: Path) -> tuple[int, str]:
     return (int(digits.group()) if digits else -1, path.name)
 
 
-def _local(path: Path) -> Checkpoint:
+def checkpoint_in(path: Path) -> Checkpoint:
+    """The checkpoint in the folder ``path``, named after its run and step."""
     metadata: dict[str, Any] = {}
     if (path / "checkpoint.json").exists():
         metadata = read_json(path / "checkpoint.json")
