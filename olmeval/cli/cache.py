@@ -67,9 +67,9 @@ def prune(older_than: str | None, model: str | None, everything: bool, dry_run: 
     age = parse_age(older_than) if older_than else None
     done = prune_store(model=model, older_than=age, dry_run=dry_run)
     verb = "would free" if dry_run else "freed"
-    click.echo(f"{verb} {_size(done.bytes)}: {done.models} models, {done.segments} files")
+    click.echo(f"{verb} {_size(done.bytes)} (models: {done.models}, files: {done.segments})")
     if done.in_use:
-        click.echo(f"kept {done.in_use} files that a running process writes")
+        click.echo(f"files kept since a running process writes them: {done.in_use}")
 
 
 @cache.command(epilog="Example: olmeval cache verify --repair")

@@ -95,7 +95,8 @@ class Answers:
         begins = offsets[:-1][full]
         logprob, every = np.zeros(len(counts)), np.ones(len(counts), np.bool_)
         if len(begins):
-            logprob[full] = np.add.reduceat(token_logprobs.astype(np.float64), begins)
+            with np.errstate(invalid="ignore"):  # inf - inf is nan, which the caller looks for
+                logprob[full] = np.add.reduceat(token_logprobs.astype(np.float64), begins)
             every[full] = np.logical_and.reduceat(greedy, begins)
         return cls(
             as_keys(keys),

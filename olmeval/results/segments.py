@@ -170,7 +170,7 @@ class ModelStore:
         """
         import pyarrow as pa
 
-        batches = []
+        tables = [schema().empty_table()]
         for path in segments(self.path):
             found = scan(read_segment(path))
             if found.lost_bytes:
@@ -180,11 +180,14 @@ class ModelStore:
                     "`olmeval cache verify --repair` removes them",
                     stacklevel=2,
                 )
-            batches += [
-                pa.ipc.read_record_batch(pa.py_buffer(frame[HEADER.size :]), schema())
-                for frame in found.frames
-            ]
-        return Answers.from_table(pa.Table.from_batches(batches, schema())).distinct()
+            # An Arrow batch takes 6 KB of memory beside its content, so a few are joined at a time.
+            for at in range(0, len(found.frames), 1000):
+                batches = [
+                    pa.ipc.read_record_batch(pa.py_buffer(frame[HEADER.size :]), schema())
+                    for frame in found.frames[at : at + 1000]
+                ]
+                tables.append(pa.Table.from_batches(batches).combine_chunks())
+        return Answers.from_table(pa.concat_tables(tables)).distinct()
 
     def put(self, answers: Answers) -> None:
         """Appends answers, in one write; they survive this process, whatever becomes of it.
@@ -232,7 +235,7 @@ class ModelStore:
             return
         there = read_about(path)
         here = json.loads(json.dumps(self.about))
-        for name in sorted(here.keys() | there.keys() - set(LABELS)):
+        for name in sorted((here.keys() | there.keys()) - set(LABELS)):
             if there.get(name) != here.get(name):
                 raise CorruptFileError(
                     f"'{path}' is of another model ({name} is {there.get(name)!r}, not "
