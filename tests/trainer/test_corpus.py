@@ -4,10 +4,12 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import islice
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,6 +165,24 @@ def test_another_process_makes_the_same_bytes(built: Path, tmp_path: Path) -> No
     again = tmp_path / "again"
     theirs = {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()}
     assert ours == theirs
+
+
+def test_builds_of_one_folder_at_once_wait_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds: list[Path] = []
+    build = corpus._build
+
+    def counted(root: Path, *rest: Any) -> None:
+        builds.append(root)
+        build(root, *rest)
+
+    monkeypatch.setattr(corpus, "_build", counted)
+    with ThreadPoolExecutor(3) as pool:
+        roots = pool.map(lambda _: corpus.build_demo_corpus(tmp_path / "c", SIZE, False), range(3))
+        assert set(roots) == {tmp_path / "c"}
+    assert len(builds) == 1
+    corpus.data_stats(tmp_path / "c", verify="hash")
 
 
 def test_built_once_and_repaired(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
