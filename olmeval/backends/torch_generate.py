@@ -160,8 +160,8 @@ def _lost(samples: Sequence[Sample]) -> None:
         # It may have come some way before memory ran out.
         sample.finish = ""
         warnings.warn(
-            f"a prompt of {len(sample.prompt.ids):,} tokens, to be continued by up to "
-            f"{sample.prompt.sampling.max_tokens:,}, does not fit in memory; it counts as an error",
+            f"no memory to continue {len(sample.prompt.ids):,} tokens by up to "
+            f"{sample.prompt.sampling.max_tokens:,}: it counts as an error",
             RuntimeWarning, stacklevel=2,
         )  # fmt: skip
 

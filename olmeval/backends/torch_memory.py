@@ -39,8 +39,8 @@ def attempt(run: Callable[[], None]) -> bool:
         if not out_of_memory(error):
             raise
     # Only here, outside the handler, has the traceback let go of the tensors.
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
     return False
 

@@ -96,8 +96,8 @@ class TreeScorer:
         def lost(step: Step) -> None:
             longest = int(plan.sequences.lengths[step.lo : step.hi].max())
             warnings.warn(
-                f"{step.hi - step.lo} sequences of up to {longest:,} tokens do not fit in memory; "
-                "they count as errors",
+                f"no memory for sequences of up to {longest:,} tokens: {step.hi - step.lo} count as "
+                "errors",
                 RuntimeWarning, stacklevel=2,
             )  # fmt: skip
 
@@ -166,8 +166,8 @@ class PlainScorer:
 
         def lost(part: Sequence[Row]) -> None:
             warnings.warn(
-                f"a sequence of {_padded(plan, part) + 1:,} tokens does not fit in memory; "
-                "it counts as an error",
+                f"no memory for a sequence of {_padded(plan, part) + 1:,} tokens: it counts as an "
+                "error",
                 RuntimeWarning, stacklevel=2,
             )  # fmt: skip
 
