@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +236,7 @@ class Answers:
         )
 
 
+@cache
 def schema() -> "pa.Schema":
     """The Arrow schema of answers, in segments and in Parquet."""
     import pyarrow as pa
