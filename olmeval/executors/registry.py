@@ -32,7 +32,7 @@ def make_executor(
     if threads is not None and threads < 1:
         raise UserError(f"{threads} threads a worker: at least 1 is needed")
     share = gpus_per_worker
-    if share is not None and (share < 0 or (share > 1 and share % 1 != 0)):
+    if share is not None and not (0 <= share <= 1 or (share > 1 and share % 1 == 0)):
         raise UserError(
             f"--gpus-per-worker {share:g}: a whole number, or a fraction between 0 and 1"
         )

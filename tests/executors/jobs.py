@@ -35,6 +35,11 @@ def environment(names: list[str], report: Report) -> dict[str, str | None]:
     return {name: os.environ.get(name) for name in names}
 
 
+def device_of_process(job: int, report: Report) -> tuple[int, str]:
+    time.sleep(0.05)
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def on_main_thread(job: int, report: Report) -> bool:
     return threading.current_thread() is threading.main_thread()
 
@@ -129,22 +134,27 @@ def counts(job: int, report: Report) -> int:
     return job
 
 
-def sleep(job: tuple[Path, float], report: Report) -> str:
-    """Writes its process id and its child's to a file of its own, then works for a while."""
+def sleep(job: tuple[Path, float], report: Report) -> None:
+    """Notes its process and a child's in a file of its own, then works for so long."""
     folder, seconds = job
     child = subprocess.Popen(["sleep", "600"])
     file = folder / f"{os.getpid()}.tmp"
     file.write_text(str(child.pid))
     file.rename(file.with_suffix(".pids"))
     time.sleep(seconds)
-    child.kill()
-    return "slept"
 
 
-def stubborn(job: tuple[Path, float], report: Report) -> str:
+def stubborn(job: tuple[Path, float], report: Report) -> None:
     """Like :func:`sleep`, and cannot be asked to end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return sleep(job, report)
+    sleep(job, report)
+
+
+def pids_in(folder: Path) -> list[int]:
+    """The processes that :func:`sleep` noted."""
+    return [
+        pid for file in folder.glob("*.pids") for pid in (int(file.stem), int(file.read_text()))
+    ]
 
 
 def draw(job: int, report: Report) -> tuple[int, list[float]]:

@@ -5,6 +5,7 @@ import random
 import signal
 from collections import Counter
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_affinity_keeps_a_worker_at_its_key_and_leaves_nobody_idle(made: Executo
     mine = {pid: jobs_[started[pid] :] for pid, jobs_ in history.items()}
     assert Counter(key for jobs_ in mine.values() for key in jobs_) == Counter(keys)
     # "right" is done by one worker, which then helps with "left".
-    switches = [sum(a != b for a, b in zip(j, j[1:], strict=False)) for j in mine.values()]
+    switches = [sum(a != b for a, b in pairwise(j)) for j in mine.values()]
     assert sorted(switches) == [0, 1]
     assert min(len(jobs_) for jobs_ in mine.values()) > 12
 
@@ -192,5 +193,5 @@ def test_one_map_at_a_time(made: Executor) -> None:
 
 @pools
 def test_a_function_that_cannot_be_sent_is_refused_at_once(made: Executor) -> None:
-    with pytest.raises(Exception, match="pickle|local object"):
+    with pytest.raises(Exception, match=r"pickle|local object"):
         list(made.map(lambda job, report: job, [1]))
