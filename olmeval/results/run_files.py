@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from olmeval.results.answers import Response, read_answers
 from olmeval.results.run import Run
-from olmeval.results.store import Response, ResponseStore
 
 # A file's name and its content: an object, or the lines of a JSONL file.
 Files = Iterator[tuple[str, dict[str, Any] | list[dict[str, Any]]]]
@@ -111,9 +111,13 @@ def _instances(run: Run) -> dict[str, list[Instance]]:
     for task, doc, native, status, metric, value in zip(*columns, strict=True):
         instance = found.setdefault(task, {}).setdefault(doc, Instance(doc, native, status))
         instance.values[metric] = None if math.isnan(value) else value
-    with ResponseStore(run.path) as store:
-        responses = store.load()
-    for row in pq.read_table(run.path / "requests.parquet").to_pylist():
+    answers = read_answers(run.path / "responses.parquet")
+    requests = pq.read_table(run.path / "requests.parquet").to_pylist()
+    # A request without a key was not asked: its continuation exceeds the window.
+    keys = [row["key"] for row in requests if row["key"] is not None]
+    found_at = dict(zip(keys, answers.find(keys).tolist(), strict=True))
+    for row in requests:
+        at = found_at.get(row["key"], -1)
         sampling = row.get("sampling")
         asked = Asked(
             row["kind"],
@@ -122,14 +126,14 @@ def _instances(run: Run) -> dict[str, list[Instance]]:
             row["context_tokens"],
             row["continuation_tokens"],
             json.loads(sampling) if sampling else None,
-            responses.get(row["key"]),
+            None if at < 0 else answers.response(at),
         )
         for use in row["uses"]:
             instance = found[use["task"]][use["doc_id"]]
-            requests = (
+            of_role = (
                 instance.conditioned if use["role"] == "conditioned" else instance.unconditional
             )
-            requests[use["choice"]] = asked
+            of_role[use["choice"]] = asked
     return {task: list(by_doc.values()) for task, by_doc in found.items()}
 
 

@@ -13,12 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from olmeval.cli.export import export
-from olmeval.engine.evaluate import Settings, evaluate
+from olmeval.engine.evaluate import evaluate
+from olmeval.engine.settings import Settings
 from olmeval.errors import UserError
 from olmeval.files import read_json, write_json
+from olmeval.results.answers import Answers, Sample, write_answers
 from olmeval.results.export import export_runs
 from olmeval.results.run import Run
-from olmeval.results.store import Response, ResponseStore, Sample
 from olmeval.tasks.registry import load_task
 
 TASK = """
@@ -203,15 +204,13 @@ def answers_run(tmp_path: Path) -> Run:
     folder.mkdir(parents=True)
     keys = [bytes([k]) * 16 for k in range(4)]
     sampling = {"stop": ["\n\n"], "max_tokens": 50, "temperature": 0.6, "top_p": 0.9, "n": 2}
-    with ResponseStore(folder) as store:
-        store.put(
-            [
-                Response(keys[0], -3.0, 5, samples=(
-                    Sample(" 4", 2, -1.0, "stop"), Sample(" five", 3, -2.0, "length"))),
-                Response(keys[1], -9.0, 3),
-            ]
-        )  # fmt: skip
-        store.compact()
+    samples = [Sample(" 4", 2, -1.0, "stop"), Sample(" five", 3, -2.0, "length")]
+    scores = np.array([-4.0, -3.0, -2.0], np.float32)
+    answers = [
+        Answers.generated([keys[0]], [samples]),
+        Answers.scored([keys[1]], np.array([0, 3]), scores, np.zeros(3, np.bool_)),
+    ]
+    write_answers(folder / "responses.parquet", Answers.concat(answers))
     table = [
         (keys[0], "generate", "2 + 2 =", "", json.dumps(sampling), 4, 0, "sums", 0),
         (keys[2], "generate", "3 + 3 =", "", json.dumps(sampling), 4, 0, "sums", 1),
