@@ -3,6 +3,7 @@
 import sys
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,29 +12,35 @@ if TYPE_CHECKING:
     from olmeval.results.upkeep import Verified
 
 
+at_store = click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder; default: $OLMEVAL_STORE, else in the cache folder.",
+)
+
+
 @click.group(epilog="Example: olmeval cache stats")
 def cache() -> None:
-    """Answers that runs share: what is there, remove, verify.
-
-    They lie in $OLMEVAL_STORE, else in the folder 'responses' of the cache.
-    """
+    """Answers that runs share: what is there, remove, verify."""
 
 
 @cache.command(epilog="Example: olmeval cache stats --json")
+@at_store
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def stats(as_json: bool) -> None:
+def stats(store: Path | None, as_json: bool) -> None:
     """Print every model whose answers are stored, the last used first."""
     from olmeval.results.segments import store_dir
     from olmeval.results.upkeep import stored_models
 
-    models = stored_models()
+    root = store or store_dir()
+    models = stored_models(root)
     if as_json:
         import json
 
         click.echo(json.dumps([asdict(m) for m in models], indent=2))
         return
     if not models:
-        click.echo(f"no answers are stored in '{store_dir()}'")
+        click.echo(f"no answers are stored in '{root}'")
         return
     from rich.console import Console
     from rich.table import Table
@@ -46,15 +53,18 @@ def stats(as_json: bool) -> None:
         named = (m.name or "?", m.backend or "?", m.dtype or "?")
         table.add_row(*named, f"{m.answers:,}", f"{m.samples:,}", _size(m.bytes), used)
     Console().print(table)
-    click.echo(f"{_size(sum(m.bytes for m in models))} in '{store_dir()}'")
+    click.echo(f"{_size(sum(m.bytes for m in models))} in '{root}'")
 
 
 @cache.command(epilog="Example: olmeval cache prune --older-than 30d --dry-run")
+@at_store
 @click.option("--older-than", metavar="AGE", help="Models not used for so long: 36h, 30d, 8w.")
 @click.option("--model", metavar="NAME", help="Models of that name or fingerprint.")
 @click.option("--all", "everything", is_flag=True, help="Every model.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing, say what would be removed.")
-def prune(older_than: str | None, model: str | None, everything: bool, dry_run: bool) -> None:
+def prune(
+    store: Path | None, older_than: str | None, model: str | None, everything: bool, dry_run: bool
+) -> None:
     """Remove models' answers; conditions given together must all hold.
 
     Answers that a running process writes stay.
@@ -65,7 +75,7 @@ def prune(older_than: str | None, model: str | None, everything: bool, dry_run: 
     if not (older_than or model or everything):
         raise UserError("say what to remove: --older-than 30d, --model NAME or --all")
     age = parse_age(older_than) if older_than else None
-    done = prune_store(model=model, older_than=age, dry_run=dry_run)
+    done = prune_store(store, model=model, older_than=age, dry_run=dry_run)
     verb = "would free" if dry_run else "freed"
     click.echo(f"{verb} {_size(done.bytes)} (models: {done.models}, files: {done.segments})")
     if done.in_use:
@@ -73,17 +83,18 @@ def prune(older_than: str | None, model: str | None, everything: bool, dry_run: 
 
 
 @cache.command(epilog="Example: olmeval cache verify --repair")
+@at_store
 @click.option("--repair", is_flag=True, help="Rewrite damaged files with what is whole.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def verify(repair: bool, as_json: bool, quiet: bool) -> None:
+def verify(store: Path | None, repair: bool, as_json: bool, quiet: bool) -> None:
     """Read and check every stored answer. Exit code 2 while anything is damaged.
 
     Damaged answers are never used: their questions are asked again.
     """
     from olmeval.results.upkeep import verify_store
 
-    found = verify_store(repair=repair, progress=not (quiet or as_json))
+    found = verify_store(store, repair=repair, progress=not (quiet or as_json))
     if as_json:
         import json
 

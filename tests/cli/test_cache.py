@@ -48,6 +48,14 @@ def test_stats(store: Path) -> None:
     ]  # fmt: skip
 
 
+def test_another_store_is_named(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = str(tmp_path_factory.mktemp("other"))
+    assert f"no answers are stored in '{other}'" in call("stats", "--store", other).output
+    assert "0 answers of 0 models" in call("verify", "--store", other).output
+    assert "models: 0" in call("prune", "--all", "--store", other).output
+    assert store.exists()
+
+
 def test_stats_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLMEVAL_STORE", str(tmp_path / "none"))
     assert f"no answers are stored in '{tmp_path / 'none'}'" in call("stats").output
