@@ -592,15 +592,21 @@ def test_fingerprints_tell_models_apart(tmp_path: Path, tokenizer_dir: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def vllm_url(checkpoint: Path) -> Iterator[str]:
-    """vLLM's own server with the tiny checkpoint."""
+def wider(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
+    """A checkpoint with heads of a size that vLLM has kernels for."""
+    return make_checkpoint(tmp_path_factory.mktemp("wider") / "tiny", tokenizer_dir, hidden_size=64)
+
+
+@pytest.fixture(scope="module")
+def vllm_url(wider: Path) -> Iterator[str]:
+    """vLLM's own server with a tiny checkpoint."""
     import socket
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(wider),
         "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--dtype",
         "float32", "--max-model-len", "2048", "--max-num-seqs", "16",
     ]  # fmt: skip
@@ -622,7 +628,9 @@ def vllm_url(checkpoint: Path) -> Iterator[str]:
 
 
 @pytest.mark.vllm
-def test_vllms_server_equals_the_straight_line(vllm_url: str, checkpoint: Path, want: list) -> None:
+def test_vllms_server_equals_the_straight_line(vllm_url: str, wider: Path) -> None:
+    straight = StraightLine(wider, WINDOW)
+    want = [straight.score(r) for r in requests()]
     backend = ServerBackend.load(find_checkpoints(vllm_url)[0], LoadOptions())
     settings = backend.info.settings
     assert (settings["scoring"], settings["prompts"]) == ("prompt_logprobs", "ids")
@@ -641,17 +649,19 @@ def test_vllms_server_equals_the_straight_line(vllm_url: str, checkpoint: Path, 
 
 
 @pytest.mark.vllm
-def test_vllms_server_generates(vllm_url: str, checkpoint: Path) -> None:
+def test_vllms_server_generates(vllm_url: str, wider: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(wider)
     backend = ServerBackend.load(find_checkpoints(vllm_url)[0], LoadOptions())
     items = prompts(backend, Sampling(max_tokens=24))
     got = dict(backend.generate(items))
     for k, prompt in enumerate(items):
         ids = model.generate(torch.tensor([prompt.ids]), max_new_tokens=24, do_sample=False)
         ids = ids[0, len(prompt.ids) :].tolist()
-        assert got[k][0].text == backend.tokenizer.decode([i for i in ids if i != 0])
+        text = backend.tokenizer.decode([i for i in ids if i != 0])
+        # vLLM leaves out the beginning of a character at the end of the text.
+        assert got[k][0].text.rstrip("�") == text.rstrip("�")
         assert got[k][0].n_tokens == len(ids)
     text = got[0][0].text
     stop = ("\x00a", "\x00b", "\x00c", "\x00d", text[len(text) // 2 :][:3])
