@@ -10,10 +10,9 @@ the same bytes.
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,16 +48,6 @@ VOCAB_SIZE = 4096
 # Text of each domain that the tokenizer is trained on; more changes the vocabulary little.
 TRAINING_BYTES = 1_000_000
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class DomainStats:
-    """Size of a domain: tokens and documents as stored, UTF-8 bytes of the text if known."""
-
-    domain: str
-    tokens: int
-    documents: int
-    bytes: int | None
 
 
 def build_demo_corpus(
@@ -101,22 +90,6 @@ def _build(root: Path, tokens_per_domain: int, step: Callable[[str], None]) -> N
         tokenizer=info, vocab_size=tokenizer.get_vocab_size(), eos_id=EOS_ID, domains=written
     )
     shards.write_manifest(root, manifest)
-
-
-def data_stats(root: Path, verify: Literal["size", "hash"] = "size") -> list[DomainStats]:
-    """Sizes of every domain of a data folder, by name, after verifying it."""
-    manifest = shards.load_manifest(root, verify)
-    return [_stats(domain, manifest.domains[domain]) for domain in sorted(manifest.domains)]
-
-
-def _stats(domain: str, parts: tuple[Shard, ...]) -> DomainStats:
-    sizes = [shard.bytes for shard in parts if shard.bytes is not None]
-    return DomainStats(
-        domain=domain,
-        tokens=sum(shard.tokens for shard in parts),
-        documents=sum(shard.docs for shard in parts),
-        bytes=sum(sizes) if len(sizes) == len(parts) else None,
-    )
 
 
 def _settings(tokens_per_domain: int) -> dict[str, Any]:

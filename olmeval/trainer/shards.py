@@ -158,19 +158,21 @@ def open_domain(root: Path, manifest: Manifest, domain: str) -> list[np.memmap[A
 
 def open_tokens(root: Path, shard: Shard) -> np.memmap[Any, Any]:
     """Memory map of one shard; a ``.npy`` file may be raw or carry a numpy header."""
-    path = root / shard.file
-    dtype = DTYPES[shard.dtype]
+    return map_tokens(root / shard.file, shard.dtype)
+
+
+def map_tokens(path: Path, dtype: str) -> np.memmap[Any, Any]:
+    """As :func:`open_tokens`, for a file and the name of its dtype."""
     try:
         if _has_numpy_header(path):
             array: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
         else:
-            array = np.memmap(path, dtype=dtype, mode="r")
+            array = np.memmap(path, dtype=DTYPES[dtype], mode="r")
     except (OSError, ValueError) as error:
         raise CorruptFileError(f"cannot map '{path}': {error}") from None
-    if array.dtype != dtype or array.ndim != 1:
+    if array.dtype != DTYPES[dtype] or array.ndim != 1:
         raise CorruptFileError(
-            f"'{path}' holds {array.dtype} of shape {array.shape}, "
-            f"though the manifest says flat {shard.dtype}"
+            f"'{path}' holds {array.dtype} of shape {array.shape}, where flat {dtype} is expected"
         )
     return array
 

@@ -20,6 +20,7 @@ from olmeval.trainer.corpus_arithmetic import arithmetic
 from olmeval.trainer.corpus_facts import FACTS, facts
 from olmeval.trainer.corpus_found import code, noise, prose, words
 from olmeval.trainer.corpus_patterns import patterns
+from olmeval.trainer.data_stats import data_stats
 
 SIZE = 30_000
 ARITHMETIC = r"(?: |\d|[-+*/^()]|mod)+"
@@ -122,7 +123,7 @@ def test_folder_is_verified_and_sized(built: Path) -> None:
     manifest = shards.load_manifest(built, "hash")
     assert set(manifest.domains) == set(corpus.DOMAINS) and len(manifest.domains) >= 5
     assert manifest.eos_id == 0 and manifest.bos_id is None and manifest.vocab_size <= 4096
-    for row in corpus.data_stats(built):
+    for row in data_stats(built):
         assert SIZE <= row.tokens < 2 * SIZE, row
         assert row.bytes is not None and row.bytes > row.tokens
 
