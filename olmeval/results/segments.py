@@ -178,7 +178,7 @@ class ModelStore:
                     f"'{path}' has {found.lost_bytes:,} damaged bytes (at least "
                     f"{found.lost_answers:,} answers); they are left out and asked again, and "
                     "`olmeval cache verify --repair` removes them",
-                    stacklevel=2,
+                    stacklevel=1,  # one place, so that Python says it once however often we load
                 )
             # An Arrow batch takes 6 KB of memory beside its content, so a few are joined at a time.
             for at in range(0, len(found.frames), 1000):
