@@ -183,7 +183,7 @@ def test_builds_of_one_folder_at_once_wait_for_one(
         roots = pool.map(lambda _: corpus.build_demo_corpus(tmp_path / "c", SIZE, False), range(3))
         assert set(roots) == {tmp_path / "c"}
     assert len(builds) == 1
-    corpus.data_stats(tmp_path / "c", verify="hash")
+    data_stats(tmp_path / "c", verify="hash")
 
 
 def test_built_once_and_repaired(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
