@@ -120,22 +120,20 @@ class Segment:
         name = f"{time.time_ns():020d}-{host}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self.path = folder / name
         self.pid = os.getpid()
-        self._end = 0
         self._synced = time.monotonic()
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         try_lock(self._file)
 
     def append(self, frame: bytes) -> None:
-        """Adds a frame, or leaves the file as it was and raises OSError."""
-        rest = memoryview(frame)
+        """Adds a frame, or leaves the file as it was and raises what came between."""
+        rest, end = memoryview(frame), os.fstat(self._file).st_size
         try:
             while rest:  # a full disk takes a part, and says why when asked to take the rest
                 rest = rest[os.write(self._file, rest) :]
-        except OSError:
+        except BaseException:  # Ctrl-C among them
             with suppress(OSError):
-                os.ftruncate(self._file, self._end)
+                os.ftruncate(self._file, end)
             raise
-        self._end += len(frame)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 

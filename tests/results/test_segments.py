@@ -412,6 +412,25 @@ def test_a_put_that_fails_leaves_nothing_and_the_next_one_works(
     assert numbers(open_store(tmp_path).load()) == list(range(12))
 
 
+def test_an_interrupted_put_leaves_nothing_and_the_next_one_works(tmp_path, monkeypatch) -> None:
+    write = os.write
+
+    def interrupted(file: int, data: memoryview) -> int:
+        write(file, data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    with open_store(tmp_path) as store:
+        store.put(numbered(0, 3))
+        monkeypatch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.put(numbered(3, 6))
+        monkeypatch.setattr(os, "write", write)
+        store.put(numbered(6, 9))
+    (path,) = segments(tmp_path / KEY)
+    assert scan(path.read_bytes()).lost_bytes == 0
+    assert numbers(open_store(tmp_path).load()) == [0, 1, 2, 6, 7, 8]
+
+
 def test_a_disk_that_refuses_the_flush_is_named(tmp_path, monkeypatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
