@@ -39,8 +39,11 @@ NEUTRAL: dict[str, Any] = {
     "spaces_between_special_tokens": False,
 }
 # OpenAI's own limit on stop strings.
-FEW_STOPS = 4
-MANY = 128
+FEW_STOPS, MANY_STOPS = 4, 128
+# Samples of one request: few enough that its answer comes within the timeout.
+SAMPLES = 16
+# vLLM's own limit on log-probabilities of a position, unless it is told another.
+NEXT_TOKENS = 20
 # A server that answers 500 to a field that it does not know is not asked for minutes.
 PROBE_RETRIES = 2
 # Between two computations of one log-probability in bfloat16, of a prompt and of its continuation.
@@ -211,8 +214,8 @@ def _generation(plain: Completions, ids: list[int]) -> dict[str, Any]:
     return {
         "neutral": neutral,
         "logprobs": logprobs,
-        "samples": MANY if several else 1,
-        "stops": MANY if many_stops else FEW_STOPS,
+        "samples": SAMPLES if several else 1,
+        "stops": MANY_STOPS if many_stops else FEW_STOPS,
     }
 
 
@@ -243,12 +246,12 @@ def _next_tokens(plain: Completions, ids: list[int], scored: Scored) -> int:
     """For how many tokens ``logprob_token_ids`` gives what ``scored`` says; 0 if it does not."""
     cut = len(ids) // 2
     others = [token for token in dict.fromkeys(ids) if token != ids[cut]]
-    found = _try(plain.score_next, ids[:cut], [ids[cut], *others[:2]])
+    found = _try(plain.score_next, ids[:cut], [ids[cut], *others][:NEXT_TOKENS])
     same = found is not None and bool(
         abs(found.logprobs[0] - scored.logprobs[cut - 1]) <= TOLERANCE
         and abs(found.best[0] - scored.best[cut - 1]) <= TOLERANCE
     )
-    return MANY if same else 0
+    return NEXT_TOKENS if same else 0
 
 
 def _try(function: Any, *args: Any, **fields: Any) -> Any:

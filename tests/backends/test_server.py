@@ -307,7 +307,7 @@ def test_the_two_ways_to_draw_several_samples_agree(checkpoint: Path) -> None:
     drawn = []
     for several in (True, False):
         with backend_of(Serving(checkpoint, several=several)) as backend:
-            items = prompts(backend, Sampling(max_tokens=12, temperature=1.0, n=3))
+            items = prompts(backend, Sampling(max_tokens=4, temperature=1.0, n=18), 3)
             drawn.append([[s.text for s in v] for _, v in sorted(backend.generate(items))])
     assert drawn[0] == drawn[1]
 
