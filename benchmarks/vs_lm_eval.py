@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from common import machine, tiny_checkpoint
 
 from olmeval import evaluate
-from olmeval.engine.evaluate import Settings
+from olmeval.engine.settings import Settings
 from olmeval.tasks.registry import load_task
 
 TASK = "arc_easy:rc:5shot"

@@ -2,12 +2,23 @@
 
 import os
 import pydoc_data.topics
+import tempfile
 from pathlib import Path
 
 # Before torch is imported: two test workers share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test reads or writes the user's own store of answers.
+os.environ["OLMEVAL_STORE"] = tempfile.mkdtemp(prefix="olmeval-store-")
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def empty_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of answers of each test's own."""
+    folder = tmp_path_factory.mktemp("store")
+    monkeypatch.setenv("OLMEVAL_STORE", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

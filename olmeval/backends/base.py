@@ -17,7 +17,8 @@ class ModelInfo:
     """A model as runs and tables name it.
 
     ``fingerprint`` identifies the weights and configuration by content; ``params`` counts weights
-    with the output head and without the input embedding; ``metadata`` is what the trainer wrote
+    with the output head and without the input embedding (None where nobody can tell: a server);
+    ``metadata`` is what the trainer wrote
     beside the weights (step, tokens, flops, seed, mix …), empty for other checkpoints;
     ``settings`` are the engine's settings that can change a score.
     """
@@ -25,8 +26,8 @@ class ModelInfo:
     name: str
     path: str
     fingerprint: str
-    params: int
-    params_total: int
+    params: int | None
+    params_total: int | None
     max_length: int
     settings: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +49,22 @@ class LoadOptions:
     max_length: int | None = None
     row_tokens: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+# Rows this long keep the matrix products full while attention to foreign branches stays cheap.
+ROW_TOKENS = {"cpu": 256, "cuda": 2048}
+
+
+def default_device(options: LoadOptions) -> str:
+    """The device that was asked for, else CUDA where there is one."""
+    import torch
+
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def row_tokens(options: LoadOptions) -> int:
+    """The token budget of a forward pass: what was asked for, else what suits the device."""
+    return options.row_tokens or ROW_TOKENS.get(default_device(options).split(":")[0], 1024)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,23 @@
 """The backends by name, imported when they are loaded."""
 
 from importlib import import_module
+from typing import Any
 
-from olmeval.backends.base import Backend, LoadOptions
-from olmeval.backends.checkpoints import Checkpoint
 from olmeval.errors import UserError, nearest
 
 BACKENDS = {
     "transformers": "olmeval.backends.hf:TransformersBackend",
+    # Loaded by olmeval.engine.load, which may know the trainer.
+    "native": "olmeval.backends.native:NativeBackend",
+    "server": "olmeval.backends.server:ServerBackend",
 }
 
 
-def load_backend(name: str, checkpoint: Checkpoint, options: LoadOptions) -> Backend:
-    """Loads ``checkpoint`` with the backend ``name``; every failure is a :class:`UserError`."""
+def backend_class(name: str) -> Any:
+    """The class of the backend ``name``; :class:`UserError` when there is none."""
     if name not in BACKENDS:
-        raise UserError(f"unknown backend '{name}'{nearest(name, BACKENDS)}")
+        raise UserError(
+            f"unknown backend '{name}'{nearest(name, BACKENDS)}; known: {', '.join(BACKENDS)}"
+        )
     module, attribute = BACKENDS[name].split(":")
-    backend: Backend = getattr(import_module(module), attribute).load(checkpoint, options)
-    return backend
+    return getattr(import_module(module), attribute)

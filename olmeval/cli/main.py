@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 from importlib import import_module
 
 import click
@@ -65,6 +66,7 @@ def cli(debug: bool) -> None:
 
 def run_cli(group: click.Group, prog: str) -> None:
     """Runs a command group; a :class:`UserError` becomes one sentence and exit code 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"{prog}: {message}\n"
     try:
         group.main(prog_name=prog, standalone_mode=True)
     except UserError as error:

@@ -1,5 +1,8 @@
 """Options that several commands share."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import click
 
 from olmeval.errors import UserError
@@ -44,3 +47,19 @@ def parse_limit(text: str | None) -> int | float | None:
         return int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError:
         raise UserError(f"--limit {text} is neither a count nor a fraction") from None
+
+
+def parse_pairs(flag: str, items: Iterable[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` items as a dictionary; values are YAML, so numbers and booleans are such."""
+    import yaml
+
+    parsed = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"{flag} {item} is not KEY=VALUE")
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"{flag} {item}: the value is not valid YAML") from None
+    return parsed

@@ -3,10 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from olmeval.cli.options import GreedyCommand, parse_limit
+from olmeval.cli.options import GreedyCommand, parse_limit, parse_pairs
+
+if TYPE_CHECKING:
+    from olmeval.backends.tokenization import Bos
 
 EPILOG = """\b
 Examples:
@@ -42,6 +46,15 @@ Examples:
     help="Folder for the run folders, one per checkpoint.",
 )
 @click.option("--limit", "-L", metavar="N|FRACTION", help="Documents per task, sampled.")
+@click.option(
+    "--backend",
+    default="transformers",
+    show_default=True,
+    help="transformers, vllm, native, server.",
+)
+@click.option(
+    "--backend-args", multiple=True, metavar="KEY=VALUE...", help="What this backend alone knows."
+)
 @click.option("--device", help="cpu, cuda, cuda:1 …; default: a GPU when there is one.")
 @click.option(
     "--dtype", default="auto", show_default=True, help="float32, bfloat16, float16, auto."
@@ -84,6 +97,21 @@ Examples:
     type=click.Path(path_type=Path),
     help="Folder with further task files.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["process", "local", "ray"]),
+    default="process",
+    show_default=True,
+    help="Here, on workers of this machine, or on a Ray cluster.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Default: as many as fit.")
+@click.option("--gpus-per-worker", type=float, metavar="F", help="A fraction shares a GPU.")
+@click.option("--ray-address", help="auto, ray://host:10001 …; default: a Ray of its own.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Answers shared by all runs; default: $OLMEVAL_STORE, else in the cache folder.",
+)
 @click.option("--allow-errors", is_flag=True, help="Accept instances that could not be scored.")
 @click.option("--json", "as_json", is_flag=True, help="Print the long table as JSON.")
 def run(
@@ -91,16 +119,23 @@ def run(
     tasks: tuple[str, ...],
     output: Path,
     limit: str | None,
+    backend: str,
+    backend_args: tuple[str, ...],
     device: str | None,
     dtype: str,
     tokenizer: str | None,
-    bos: str,
+    bos: "Bos",
     max_length: int | None,
     batch_size: int,
     row_tokens: int | None,
     window_overlap: int,
     max_new_tokens: int | None,
     task_path: tuple[Path, ...],
+    executor: str,
+    workers: int | None,
+    gpus_per_worker: float | None,
+    ray_address: str | None,
+    store: Path | None,
     allow_errors: bool,
     as_json: bool,
 ) -> None:
@@ -109,7 +144,8 @@ def run(
     A run that was interrupted, even killed, continues when the same command is given again.
     """
     from olmeval.cli.results import print_table
-    from olmeval.engine.evaluate import Settings, evaluate_many
+    from olmeval.engine.evaluate import evaluate_many
+    from olmeval.engine.settings import Execution, Settings
     from olmeval.results.run import long_table, records
 
     try:
@@ -119,6 +155,8 @@ def run(
             output=output,
             limit=parse_limit(limit),
             settings=Settings(
+                backend=backend,
+                backend_args=parse_pairs("--backend-args", backend_args),
                 device=device,
                 dtype=dtype,
                 tokenizer=tokenizer,
@@ -129,6 +167,8 @@ def run(
                 window_overlap=window_overlap,
                 max_new_tokens=max_new_tokens,
             ),
+            execution=Execution(executor, workers, gpus_per_worker, ray_address),
+            store=store,
             task_paths=task_path,
             allow_errors=allow_errors,
             progress=True,

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from olmeval.engine.collect import Scores
 from olmeval.engine.grade import direction, grade, instance_values
-from olmeval.engine.infer import Scores
-from olmeval.engine.work import Prepared, TaskWork
+from olmeval.engine.prepare import Prepared
+from olmeval.engine.work import TaskWork
 from olmeval.metrics import HIGHER_IS_BETTER
 from olmeval.metrics.choice import Choices, bits_per_byte, choice_metric
 from olmeval.stats.mean import Estimate, mean, ratio

@@ -7,16 +7,17 @@ and formats of the run. What the score phase needs to find its way back is kept 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from olmeval.backends.planner import Ints, Plan, make_plan, starts
-from olmeval.backends.tokenization import Tokenized, Tokenizer, joined
+from olmeval.backends.planner import Ints, starts
+from olmeval.backends.tokenization import Tokenizer
 from olmeval.engine.grade import check_grader
+from olmeval.engine.prepare import Prepared, prepare
 from olmeval.errors import UserError
 from olmeval.requests import Instance, Request
 from olmeval.tasks.registry import Task, expand, load_task
@@ -55,35 +56,6 @@ class TaskWork:
         return [k if label is None else label for k, label in enumerate(labels)]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The requests of a run as one tokenizer sees them: ids, and the plan over what is scored.
-
-    A row is something to score: a log-likelihood request, or one window of a document. ``rows``
-    holds all, ``request_of_row`` [W] says whose they are, ``fits`` [P] are the rows that the window
-    takes; the plan's requests are these, in order. ``prompts`` are the generations' ids,
-    ``request_of_prompt`` and ``prompt_cut`` go with them.
-    """
-
-    rows: Tokenized
-    request_of_row: Ints
-    fits: Ints
-    plan: Plan
-    prompts: list[list[int]]
-    request_of_prompt: Ints
-    prompt_cut: Ints
-
-    def per_request(self, rows: NDArray[Any], n: int) -> Ints:
-        """Sums a count or flag over the rows of each of ``n`` requests."""
-        return np.bincount(self.request_of_row, rows, n).astype(np.int64)
-
-    def truncated(self, n: int) -> NDArray[np.bool_]:
-        """Which of ``n`` requests lost the beginning of their context."""
-        cut = self.per_request(self.rows.truncated, n)
-        cut[self.request_of_prompt] += self.prompt_cut
-        return cut > 0
-
-
 @dataclass
 class Work:
     """The tasks of a run, its distinct requests, and the suites that were asked for."""
@@ -91,43 +63,49 @@ class Work:
     tasks: list[TaskWork]
     requests: list[Request]
     suites: dict[str, dict[str, Any]]
-    _prepared: dict[tuple[object, ...], Prepared] = field(default_factory=dict, repr=False)
+    _prepared: tuple[tuple[object, ...], Prepared] | None = field(default=None, repr=False)
+
+    @cached_property
+    def task_of_request(self) -> Ints:
+        """Number of the first task that asks each request [N]."""
+        first = np.full(len(self.requests), len(self.tasks))
+        for number, task in enumerate(self.tasks):
+            np.minimum.at(first, task.conditioned, number)
+            if task.unconditional is not None:
+                np.minimum.at(first, task.unconditional, number)
+        return first
 
     def prepare(
         self,
         tokenizer: Tokenizer,
         max_length: int,
         row_tokens: int,
-        row_sequences: int,
+        row_sequences: int = 0,
         overlap: int = 0,
     ) -> Prepared:
-        """Tokenizes and plans, once for all models whose tokenizers agree."""
+        """Tokenizes and plans, once for all models in a row whose tokenizers agree."""
         key = (tokenizer.hash, tokenizer.add_bos, max_length, row_tokens, row_sequences, overlap)
-        if key not in self._prepared:
-            kinds = np.array([r.kind for r in self.requests])
-            pairs, documents, prompts = (
-                np.flatnonzero(kinds == k) for k in ("loglikelihood", "rolling", "generate")
-            )
-            rows = tokenizer.pairs([self.requests[k] for k in pairs], max_length)
-            windows, owner = tokenizer.windows(
-                [self.requests[k].continuation for k in documents], max_length, overlap
-            )
-            rows = joined(rows, windows)
-            ids, cut = tokenizer.prompts([self.requests[k] for k in prompts], max_length)
-            fits = np.flatnonzero(~rows.too_long)
-            self._prepared[key] = Prepared(
-                rows=rows,
-                request_of_row=np.concatenate([pairs, documents[owner]]),
-                fits=fits,
-                plan=make_plan(rows.sequences.take(fits), row_tokens, row_sequences),
-                prompts=ids,
-                request_of_prompt=prompts,
-                prompt_cut=cut,
-            )
-        return self._prepared[key]
+        if self._prepared is None or self._prepared[0] != key:
+            # Only the last is kept: memory must not grow with the number of models.
+            self._prepared = None
+            prepared = prepare(
+                self.requests, self.task_of_request, len(self.tasks), tokenizer, max_length,
+                row_tokens, row_sequences, overlap,
+            )  # fmt: skip
+            self._prepared = key, prepared
+        return self._prepared[1]
 
     def request_table(self, prepared: Prepared) -> pa.Table:
-        """The distinct requests, contexts stored once each, with the places that use them."""
+        """The distinct requests, contexts stored once each, with key and places of use."""
+        # A document's windows have keys of their own; its first one stands for it.
+        keys: list[bytes | None] = [None] * len(self.requests)
+        rows = prepared.request_of_row[prepared.fits].tolist()
+        for request, unique in zip(rows[::-1], prepared.plan.unique_of.tolist()[::-1], strict=True):
+            keys[request] = prepared.keys[unique]
+        for request, key in zip(
+            prepared.request_of_prompt.tolist(), prepared.prompt_keys, strict=True
+        ):
+            keys[request] = key
         uses: list[list[tuple[str, int, int, str]]] = [[] for _ in self.requests]
         for work in self.tasks:
             doc_of = np.repeat([i.doc_id for i in work.instances], np.diff(work.offsets)).tolist()
@@ -148,11 +126,14 @@ class Work:
         n = len(self.requests)
         sequences = prepared.rows.sequences
         context_tokens = prepared.per_request(sequences.context_len, n)
-        context_tokens[prepared.request_of_prompt] = [len(p) for p in prepared.prompts]
+        context_tokens[prepared.request_of_prompt] = [
+            len(prepared.prompts[key].ids) for key in prepared.prompt_keys
+        ]
         scored = prepared.per_request(sequences.lengths - sequences.context_len, n)
         sampling = [None if r.sampling is None else asdict(r.sampling) for r in self.requests]
         return pa.table(
             {
+                "key": pa.array(keys, type=pa.binary(16)),
                 "kind": pa.array([r.kind for r in self.requests]),
                 "context": pa.array([r.context for r in self.requests]).cast(text),
                 "continuation": pa.array([r.continuation for r in self.requests]),

@@ -171,7 +171,8 @@ def train_and_evaluate(
     """One worker's job: train on ``mix`` with a checkpoint each ``every`` steps, then score all."""
     import torch
 
-    from olmeval.engine.evaluate import Settings, evaluate_many
+    from olmeval.engine.evaluate import evaluate_many
+    from olmeval.engine.settings import Settings
     from olmeval.trainer.loop import train
     from olmeval.trainer.recipe import load_recipe
 

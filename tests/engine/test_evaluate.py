@@ -4,59 +4,36 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from olmeval.engine.evaluate import Settings, evaluate, evaluate_many
+from olmeval.engine.evaluate import evaluate, evaluate_many
+from olmeval.engine.settings import Settings
 from olmeval.errors import UserError
 from olmeval.metrics.choice import Choices, choice_metric
 from olmeval.results.run import find_runs, long_table
+from olmeval.results.segments import ModelStore
 from olmeval.tasks.registry import load_task
 from tests.backends.straight import StraightLine
 from tests.conftest import make_checkpoint
 from tests.engine.killing import run_killed
+from tests.engine.private_tasks import write_boxes
 
 CPU = Settings(device="cpu")
+FILES = ("metrics.json", "responses.parquet", "instances.parquet", "requests.parquet")
 
 
 @pytest.fixture(scope="session")
 def task_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A private task with choices and clusters, made here."""
-    folder = tmp_path_factory.mktemp("tasks")
-    rng = np.random.default_rng(0)
-    rows = [
-        {
-            "id": f"q{k}",
-            "passage": f"The box number {k // 3} holds {rng.integers(2, 90)} coins. " * 3,
-            "question": f"What holds the coins, is it {rng.integers(10)}?",
-            "choices": ["the box", "the table", " a tree", "nothing at all"],
-            "answer": int(rng.integers(4)),
-        }
-        for k in range(60)
-    ]
-    (folder / "boxes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (folder / "boxes.yaml").write_text(PRIVATE_TASK)
-    return folder
+    return write_boxes(tmp_path_factory.mktemp("tasks"), 60)
 
 
-PRIVATE_TASK = """
-families:
-  boxes:
-    summary: Coins in boxes.
-    split: test
-    splits: {test: [{file: boxes.jsonl}]}
-    default: rc
-    formats:
-      rc: {prompt: "{passage}\\nQuestion: {question}\\nAnswer:", gold: "{answer}",
-           primary: acc_raw, num_shots: 0}
-"""
 SPEC = "boxes:rc"
 
 
@@ -123,75 +100,69 @@ def test_rc_and_bpb_share_every_request(pulled, checkpoint, tmp_path) -> None:
     assert both.metrics["requests"] == alone.metrics["requests"]
 
 
+def bytes_in(store: Path) -> int:
+    return sum(file.stat().st_size for file in store.rglob("*.seg"))
+
+
 @pytest.mark.slow
-def test_a_run_killed_five_times_ends_with_the_same_files(checkpoint, task_dir, tmp_path) -> None:
+def test_a_run_killed_five_times_ends_with_the_same_files(checkpoint, tmp_path) -> None:
+    task_dir = write_boxes(tmp_path, 300)
     command = [
         sys.executable, "-m", "olmeval.cli.main", "run", "--model", str(checkpoint), "--tasks",
-        SPEC, "boxes:bpb", "--task-path", str(task_dir), "--device", "cpu", "--row-tokens", "8",
+        SPEC, "boxes:bpb", "--task-path", str(task_dir), "--device", "cpu", "--batch-size", "1",
     ]  # fmt: skip
-    subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, capture_output=True)
-    folder = tmp_path / "killed" / checkpoint.name
-
-    database = folder / "responses.sqlite"
-
-    def stored() -> int:
-        if not database.exists():
-            return 0
-        try:
-            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
-                return db.execute("SELECT count(*) FROM responses").fetchone()[0]
-        except sqlite3.OperationalError:  # a file that is just being created
-            return 0
-
+    whole, killed = [
+        [*command, "-o", str(tmp_path / name), "--store", str(tmp_path / f"{name}-store")]
+        for name in ("whole", "killed")
+    ]
+    subprocess.run(whole, check=True, capture_output=True)
     seen = [0]
 
     def inferring() -> bool:
         """Answers came since the last kill."""
-        count = stored()
-        fresh = count > seen[0]
-        seen[0] = max(seen[0], count)
+        size = bytes_in(tmp_path / "killed-store")
+        fresh = size > seen[0]
+        seen[0] = max(seen[0], size)
         return fresh
 
-    hit = run_killed([*command, "-o", str(tmp_path / "killed")], 5, inferring, 0.15, seed=1)
+    hit = run_killed(killed, 5, inferring, 0.15, seed=1)
     print(f"{hit} of 5 kills hit the run at work")
     assert hit >= 3
-    for name in ("metrics.json", "responses.parquet", "instances.parquet", "requests.parquet"):
-        whole = tmp_path / "whole" / checkpoint.name / name
-        assert whole.read_bytes() == (folder / name).read_bytes()
+    for name in FILES:
+        expected = tmp_path / "whole" / checkpoint.name / name
+        assert expected.read_bytes() == (tmp_path / "killed" / checkpoint.name / name).read_bytes()
 
 
 def test_a_resumed_run_uses_what_is_stored(checkpoint, task_dir, tmp_path, monkeypatch) -> None:
     import olmeval.engine.infer as infer_module
-    from olmeval.results.store import ResponseStore
-
-    whole = evaluate(checkpoint, [SPEC], output=tmp_path / "w", settings=CPU, task_paths=[task_dir])
-    put, calls = ResponseStore.put, []
-
-    def stop_after_three(self, responses):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        put(self, responses)
 
     small = Settings(device="cpu", row_tokens=16)
-    monkeypatch.setattr(ResponseStore, "put", stop_after_three)
+    whole = evaluate(
+        checkpoint, [SPEC], output=tmp_path / "w", settings=small, task_paths=[task_dir],
+        store=tmp_path / "another",
+    )  # fmt: skip
+    put, stored, tries = ModelStore.put, [], []
+
+    def stop_once(self, answers):
+        tries.append(1)
+        if len(tries) == 4:
+            raise KeyboardInterrupt
+        put(self, answers)
+        stored.append(len(answers))
+
+    monkeypatch.setattr(infer_module, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(ModelStore, "put", stop_once)
     with pytest.raises(KeyboardInterrupt):
         evaluate(checkpoint, [SPEC], output=tmp_path / "k", settings=small, task_paths=[task_dir])
-    monkeypatch.undo()
-    told: list[int] = []
-    original = infer_module.infer
-    monkeypatch.setattr(
-        "olmeval.engine.evaluate.infer",
-        lambda backend, work, prepared, store, _: original(
-            backend, work, prepared, store, told.append
-        ),
-    )
+    # Ctrl-C keeps what was answered before it.
+    assert len(stored) == 4
     again = evaluate(
         checkpoint, [SPEC], output=tmp_path / "k", settings=small, task_paths=[task_dir]
     )
-    assert told[0] > 0
-    table = [long_table([r])["value"] for r in (whole, again)]
-    assert (table[0] - table[1]).abs().max() < 1e-5
+    assert len(tries) > 5
+    assert sum(stored) == pq.read_metadata(again.path / "responses.parquet").num_rows
+    for name in FILES:
+        assert (whole.path / name).read_bytes() == (again.path / name).read_bytes()
 
 
 def test_many_checkpoints_and_the_long_table(checkpoint, tokenizer_dir, task_dir, tmp_path) -> None:
@@ -263,10 +234,7 @@ def test_a_non_finite_score_is_an_error(tokenizer_dir, task_dir, tmp_path) -> No
     weights = load_file(folder / "model.safetensors")
     weights["lm_head.weight"] = torch.full_like(weights["lm_head.weight"], torch.nan)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with (
-        pytest.raises(UserError, match="could not be scored"),
-        pytest.warns(UserWarning, match="plain"),
-    ):
+    with pytest.raises(UserError, match="could not be scored"):
         evaluate(folder, [SPEC], output=tmp_path / "r", settings=CPU, task_paths=[task_dir])
 
 

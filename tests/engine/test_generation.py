@@ -7,15 +7,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import olmeval.engine.infer as infer_module
 from olmeval.backends.hf import TransformersBackend
-from olmeval.engine.evaluate import Settings, evaluate
+from olmeval.engine.evaluate import evaluate
 from olmeval.engine.grade import grade, instance_values
+from olmeval.engine.settings import Settings
 from olmeval.errors import UserError
 from olmeval.metrics.extraction import gsm8k_answer
 from olmeval.metrics.grading import Grade
 from olmeval.metrics.sampling import maj_at_k, pass_at_k
 from olmeval.metrics.squad import f1
 from olmeval.results.run import long_table
+from olmeval.results.segments import ModelStore
 
 CPU = Settings(device="cpu")
 TASKS = """
@@ -121,20 +124,20 @@ def test_an_interrupted_generation_ends_identically(
     specs = ["riddles:cot", "riddles:genqa"]
     monkeypatch.setattr(TransformersBackend, "samples_at_once", 8)
     whole = evaluate(checkpoint, specs, output=tmp_path / "w", settings=CPU, task_paths=[task_dir])
-    from olmeval.results.store import ResponseStore
+    put, calls = ModelStore.put, []
 
-    put, calls = ResponseStore.put, []
-
-    def stop(self, responses):
+    def stop(self, answers):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        put(self, responses)
+        put(self, answers)
 
-    monkeypatch.setattr(ResponseStore, "put", stop)
+    monkeypatch.setenv("OLMEVAL_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(infer_module, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(ModelStore, "put", stop)
     with pytest.raises(KeyboardInterrupt):
         evaluate(checkpoint, specs, output=tmp_path / "k", settings=CPU, task_paths=[task_dir])
-    monkeypatch.setattr(ResponseStore, "put", put)
+    monkeypatch.setattr(ModelStore, "put", put)
     again = evaluate(checkpoint, specs, output=tmp_path / "k", settings=CPU, task_paths=[task_dir])
     for name in ("metrics.json", "responses.parquet"):
         assert (whole.path / name).read_bytes() == (again.path / name).read_bytes()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from olmeval.engine.evaluate import Settings, evaluate
+from olmeval.engine.evaluate import evaluate
+from olmeval.engine.settings import Settings
 from olmeval.requests import Request
 from olmeval.results.run import find_runs
 from tests.backends.straight import StraightLine

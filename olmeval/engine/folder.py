@@ -1,0 +1,135 @@
+"""A run's folder while the run is made: what was asked, how far it is, what came of it."""
+
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from olmeval import __version__
+from olmeval.backends.base import ModelInfo
+from olmeval.engine.collect import collect
+from olmeval.engine.prepare import Prepared
+from olmeval.engine.score import instance_table, score_task
+from olmeval.engine.work import Work
+from olmeval.errors import UserError
+from olmeval.files import atomic_path, make_dir, read_json, write_json
+from olmeval.results.answers import Answers, write_answers
+from olmeval.results.suites import answered, score_suites
+
+FILES = ("metrics.json", "responses.parquet", "requests.parquet", "instances.parquet")
+VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "ray", "numpy", "pyarrow")
+
+
+@dataclass
+class RunFolder:
+    """The folder ``path`` of one model's run.
+
+    ``info`` is what is known of the model, more once it has been loaded.
+    """
+
+    path: Path
+    info: ModelInfo
+    asked: dict[str, Any]
+    started: str
+    complete: bool
+
+    @classmethod
+    def open(cls, path: Path, info: ModelInfo, asked: dict[str, Any]) -> "RunFolder":
+        """Makes or continues the folder; :class:`UserError` when it holds another question."""
+        make_dir(path)
+        earlier = read_json(path / "run.json") if (path / "run.json").exists() else None
+        if earlier is not None and earlier["asked"] != asked:
+            raise UserError(
+                f"'{path}' holds a run with {_first_difference(earlier['asked'], asked)}; choose "
+                "another --output, or delete it"
+            )
+        return cls(
+            path=path,
+            info=info,
+            asked=asked,
+            started=earlier["started"] if earlier else _now(),
+            # A file that was deleted is written again.
+            complete=earlier is not None
+            and earlier["status"] == "complete"
+            and all((path / name).exists() for name in FILES),
+        )
+
+    def write_status(self, status: str, work: Work, tokenizer: str, **more: Any) -> None:
+        """Writes ``run.json``."""
+        tasks = {
+            w.task.name: {
+                "hash": w.task.hash, "primary_metric": w.task.primary_metric, **w.task.provenance
+            }
+            for w in work.tasks
+        }  # fmt: skip
+        write_json(
+            self.path / "run.json",
+            {
+                "status": status,
+                "asked": self.asked,
+                "tasks": tasks,
+                "model": asdict(self.info),
+                "tokenizer": tokenizer,
+                "versions": _versions(),
+                "started": self.started,
+                **more,
+            },
+        )
+
+    def finish(self, work: Work, prepared: Prepared, tokenizer: str, answers: Answers) -> None:
+        """Scores ``answers`` and writes every file, ``run.json`` last."""
+        import pyarrow.parquet as pq
+
+        scores = collect(len(work.requests), prepared, answers)
+        scored = [score_task(w, scores, prepared) for w in work.tasks]
+        rows = answers.find(prepared.keys + prepared.prompt_keys)
+        write_answers(self.path / "responses.parquet", answers.take(rows[rows >= 0]))
+        with atomic_path(self.path / "requests.parquet") as tmp:
+            pq.write_table(work.request_table(prepared), tmp, compression="zstd")
+        instances = instance_table(work.tasks, scored)
+        with atomic_path(self.path / "instances.parquet") as tmp:
+            instances.to_parquet(tmp, index=False, compression="zstd")
+        by_name = sorted(zip(work.tasks, scored, strict=True), key=lambda pair: pair[0].task.name)
+        results = {w.task.name: s.summary for w, s in by_name}
+        errors = sum(s.summary["errors"] for s in scored)
+        plan = prepared.plan
+        write_json(
+            self.path / "metrics.json",
+            {
+                "tasks": results,
+                "suites": score_suites(work.suites, results, answered(instances, results)),
+                "errors": errors,
+                "requests": len(work.requests),
+                "tokens": {
+                    "naive": plan.tokens_naive,
+                    "planned": plan.tokens_planned,
+                    "prefix_tree": plan.tokens_tree,
+                },
+            },
+        )
+        self.write_status("errors" if errors else "complete", work, tokenizer, finished=_now())
+
+
+def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    if before["fingerprint"] != now["fingerprint"]:
+        return "other weights under the same name"
+    if before["tasks"] != now["tasks"] or before.get("suites") != now["suites"]:
+        return "other tasks, limits or data"
+    key = next(k for k in now if before.get(k) != now[k])
+    return f"{key} = {before.get(key)} instead of {now[key]}"
+
+
+def _versions() -> dict[str, str]:
+    found = {"olmeval": __version__, "python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

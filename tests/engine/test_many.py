@@ -1,0 +1,117 @@
+"""A hundred checkpoints in one command: killed and resumed, spread over workers, in flat memory."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_checkpoint
+from tests.engine.killing import run_killed
+from tests.engine.private_tasks import write_boxes
+
+SPECS = ("boxes:rc", "boxes:bpb", "boxes:mc", "boxes:genqa")
+FILES = ("metrics.json", "responses.parquet", "instances.parquet", "requests.parquet")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
+    """A folder of a hundred steps with weights of their own."""
+    folder = tmp_path_factory.mktemp("many") / "steps"
+    for seed in range(100):
+        make_checkpoint(folder / f"step{seed}", tokenizer_dir, seed=seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def task_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_boxes(tmp_path_factory.mktemp("tasks"), 12)
+
+
+def command(models: Path, task_dir: Path, output: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "olmeval.cli.main", "run", "--model", str(models), "--tasks", *SPECS,
+        "--task-path", str(task_dir), "--device", "cpu", "--output", str(output / "runs"),
+        "--store", str(output / "store"), *more,
+    ]  # fmt: skip
+
+
+def files(output: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(output)): file.read_bytes()
+        for name in FILES
+        for file in sorted(output.glob(f"runs/*/{name}"))
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(checkpoints: Path, task_dir: Path, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(command(checkpoints, task_dir, output), check=True, capture_output=True)
+    assert len(files(output)) == 100 * len(FILES)
+    return output
+
+
+@pytest.mark.slow
+def test_killed_three_times_and_resumed(checkpoints, task_dir, undisturbed, tmp_path) -> None:
+    seen = [0]
+
+    def at_work() -> bool:
+        """A few more models are finished."""
+        count = len(list(tmp_path.glob("runs/*/metrics.json")))
+        fresh = count >= seen[0] + 10
+        if fresh:
+            seen[0] = count
+        return fresh
+
+    hit = run_killed(command(checkpoints, task_dir, tmp_path), 3, at_work, 2.0, seed=5)
+    assert hit == 3
+    assert files(tmp_path) == files(undisturbed)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_models(checkpoints, task_dir, tmp_path) -> None:
+    few = tmp_path / "few"
+    for step in range(10):
+        shutil.copytree(checkpoints / f"step{step}", few / f"step{step}")
+    peaks = {
+        models.name: _peak_rss(command(models, task_dir, tmp_path / f"of-{models.name}"))
+        for models in (few, checkpoints)
+    }
+    print({name: f"{peak / 2**20:.0f} MiB" for name, peak in peaks.items()})
+    assert peaks["steps"] < 1.05 * peaks["few"]
+
+
+def _peak_rss(arguments: list[str]) -> int:
+    """Peak resident memory of a command in bytes."""
+    code = (
+        "import json, resource, subprocess, sys\n"
+        "subprocess.run(json.loads(sys.argv[1]), check=True, stdout=subprocess.DEVNULL)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(arguments)], check=True, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    return int(done.stdout) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_workers_give_the_same_numbers(
+    executor, checkpoints, task_dir, undisturbed, tmp_path
+) -> None:
+    if executor == "ray":
+        pytest.importorskip("ray")
+    few = tmp_path / "steps"
+    for step in range(3):
+        shutil.copytree(checkpoints / f"step{step}", few / f"step{step}")
+    subprocess.run(
+        command(few, task_dir, tmp_path, "--executor", executor, "--workers", "2"),
+        check=True, capture_output=True,
+    )  # fmt: skip
+    ours = files(tmp_path)
+    assert len(ours) == 3 * len(FILES)
+    assert ours == {name: data for name, data in files(undisturbed).items() if name in ours}
