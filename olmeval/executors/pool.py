@@ -112,7 +112,7 @@ class Pool(Executor, Generic[W]):
                         yield done
         finally:
             self._mapping = False
-            self._stop([slot for slot in self._slots.values() if slot.is_busy])
+            self._stop([slot for slot in self._slots.values() if slot.index is not None])
 
     def _hand_out(self, ledger: Ledger[J, R], function: Any) -> Iterator[Done[R]]:
         """Gives each idle worker a job; yields the jobs that cannot be sent."""

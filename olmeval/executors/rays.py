@@ -22,7 +22,6 @@ from olmeval.executors.resources import slots_on, thread_settings
 
 WAIT = 0.5  # seconds between two looks at the jobs' progress
 START_WAIT = 60.0  # seconds without any worker until we say so
-BOARD_TIMEOUT = 5.0  # seconds that news of progress may take before we go on without
 
 
 class RayPool(Pool["RayWorker"]):
@@ -64,6 +63,7 @@ class RayPool(Pool["RayWorker"]):
             )
         super().__init__(workers)
         self._board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
+        self._news = self._board.take.remote()
         self._looked = time.monotonic()
         self._started = 0.0
         self._serial = itertools.count()
@@ -117,14 +117,15 @@ class RayPool(Pool["RayWorker"]):
     def _progress(
         self, slots: Sequence["Slot[RayWorker]"]
     ) -> Iterator[tuple["Slot[RayWorker]", Event]]:
-        now = time.monotonic()
-        if now - self._looked < WAIT:
+        # Never waited for: its node may have died, and what counts comes with the outcome.
+        if time.monotonic() - self._looked < WAIT or not self._ray.wait([self._news], timeout=0)[0]:
             return
-        self._looked = now
         try:
-            latest = self._ray.get(self._board.take.remote(), timeout=BOARD_TIMEOUT)
+            latest = self._ray.get(self._news)
         except self._ray.exceptions.RayError:
-            return  # its node died, or is busy; what counts comes with the outcome
+            latest = {}
+        self._looked = time.monotonic()
+        self._news = self._board.take.remote()
         for slot in slots:
             job, total = latest.get(slot.worker.serial, (0, 0))
             if job == slot.worker.jobs:

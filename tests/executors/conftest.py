@@ -8,7 +8,7 @@ from olmeval.executors.base import Executor
 from olmeval.executors.registry import make_executor
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray on this machine, for two workers; it counts on a GPU that nobody uses."""
     ray = pytest.importorskip("ray")
