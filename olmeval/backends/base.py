@@ -111,6 +111,8 @@ class Backend(Protocol):
     tokenizer: Tokenizer
     max_row_tokens: int
     samples_at_once: int
+    fixed_batches: bool
+    """Prompts given together are decoded as one batch, whose company can change a float."""
 
     def score(self, plan: Plan, steps: Iterable[Step]) -> Iterator[ScoredRange]:
         """Runs ``steps`` (a sub-sequence of the plan's, as :meth:`Plan.pending` gives it)."""

@@ -47,6 +47,7 @@ class ServerBackend:
     """A model behind ``http://host:port/v1``."""
 
     samples_at_once = 256
+    fixed_batches = False
 
     def __init__(self, completions: Completions, info: ModelInfo, max_row_tokens: int):
         self.completions = completions

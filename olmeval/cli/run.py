@@ -27,7 +27,7 @@ Examples:
     multiple=True,
     required=True,
     metavar="DIR_OR_ID...",
-    help="Checkpoint folder, folder of step* folders, or hub id.",
+    help="Checkpoint folder, folder of step* folders, hub id, or a server's URL.",
 )
 @click.option(
     "--tasks",
@@ -47,10 +47,7 @@ Examples:
 )
 @click.option("--limit", "-L", metavar="N|FRACTION", help="Documents per task, sampled.")
 @click.option(
-    "--backend",
-    default="transformers",
-    show_default=True,
-    help="transformers, vllm, native, server.",
+    "--backend", help="transformers, vllm, native or server; default: transformers, a URL: server."
 )
 @click.option(
     "--backend-args", multiple=True, metavar="KEY=VALUE...", help="What this backend alone knows."
@@ -119,7 +116,7 @@ def run(
     tasks: tuple[str, ...],
     output: Path,
     limit: str | None,
-    backend: str,
+    backend: str | None,
     backend_args: tuple[str, ...],
     device: str | None,
     dtype: str,

@@ -13,7 +13,7 @@ from olmeval.results.answers import Answers, Sample
 class Scores:
     """Answers to the N distinct requests of a run.
 
-    ``logprob`` [N] (nan where ``failed``), ``tokens`` [N] scored, ``greedy`` [N], ``failed`` [N]:
+    ``logprob`` [N] (nan where unknown), ``tokens`` [N] scored, ``greedy`` [N], ``failed`` [N]:
     the request could not be answered (its continuation exceeds the window, the model gave a
     number that is not finite, or its server gave none). ``samples`` [N]: texts of generations.
     """
@@ -56,4 +56,7 @@ def collect(n: int, prepared: Prepared, answers: Answers) -> Scores:
         scores.tokens[request] = answers.tokens[row]
         scores.samples[request] = answers.response(row).samples
     scores.failed[:] = ~np.isfinite(scores.logprob) | (scores.tokens == 0)
+    # A text is an answer even where its server tells no log-probability.
+    generated = prepared.request_of_prompt
+    scores.failed[generated] = scores.tokens[generated] == 0
     return scores

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from olmeval.backends.base import ModelInfo
-from olmeval.backends.checkpoints import Checkpoint, find_checkpoints
+from olmeval.backends.checkpoints import SERVER_URL, Checkpoint, find_checkpoints
 from olmeval.engine.folder import RunFolder
 from olmeval.engine.infer import about, model_key
 from olmeval.engine.opening import Opened, open_model
@@ -80,7 +80,7 @@ def evaluate_many(
     if execution.gpus_per_worker and options.device is None:
         # Planning here must not depend on whether this machine has the workers' GPUs.
         options = replace(options, device="cuda")
-    wanted = [Model(c, settings.backend, options) for c in _distinct(models)]
+    wanted = [Model(c, settings.backend or _backend(c), options) for c in _distinct(models)]
     work = load_work(tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens)
     with Bars(progress, [w.task.name for w in work.tasks], len(wanted)) as bars:
         session = Session(work, Path(output), settings, limit, Path(store or store_dir()), bars)
@@ -104,6 +104,10 @@ def _distinct(models: Sequence[str | Path]) -> list[Checkpoint]:
                 f"'{checkpoint.name}'; rename one of the folders"
             )
     return list(by_name.values())
+
+
+def _backend(checkpoint: Checkpoint) -> str:
+    return "server" if SERVER_URL.match(checkpoint.source) else "transformers"
 
 
 @dataclass
@@ -179,6 +183,7 @@ class Session:
             "tasks": {w.task.name: w.task.hash for w in self.work.tasks},
             "suites": sorted(self.work.suites),
             "limit": self.limit,
+            "backend": model.backend,
             **self.settings.numbers,
         }
         folder = RunFolder.open(self.output / name, opened.info, asked)

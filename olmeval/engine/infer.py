@@ -57,10 +57,14 @@ class _Buffer:
             self.flush()
 
     def flush(self) -> None:
-        """Stores what waits; a number that is not finite is a fault and is not kept."""
+        """Stores what waits; a score that is not finite is a fault and is not kept.
+
+        A text is an answer even where its server tells no log-probability.
+        """
         if self.waiting:
             answers = Answers.concat(self.waiting)
-            fine = np.flatnonzero(np.isfinite(answers.logprob))
+            generated = answers.samples != None  # noqa: E711 (element by element)
+            fine = np.flatnonzero(np.isfinite(answers.logprob) | generated)
             if len(fine):
                 self.store.put(answers.take(fine))
         self.waiting, self.written = [], time.monotonic()
@@ -81,10 +85,13 @@ def answer(backend: Backend, part: Part, store: ModelStore, report: Report = ign
         for group in part.groups:
             known = stored.find(group.keys) >= 0
             report(part.count(group.tasks[known]))
+            # Where a group is one batch it is asked again as a whole, so that a resumed run decodes
+            # in the same company.
+            ask = [k for k in range(len(known)) if backend.fixed_batches or not known[k]]
             if known.all():
                 continue
-            # The whole group again, so that a resumed run decodes in the same company.
-            for k, samples in backend.generate(group.prompts):
+            for place, samples in backend.generate([group.prompts[k] for k in ask]):
+                k = ask[place]
                 if known[k]:
                     continue
                 # A prompt without samples failed for good: an error, not an empty answer.

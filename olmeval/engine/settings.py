@@ -6,12 +6,18 @@ from typing import Any
 from olmeval.backends.base import LoadOptions
 from olmeval.backends.tokenization import Bos
 
+# Arguments of backends that decide how fast they answer, not what.
+PACE = {
+    "concurrency", "timeout", "retries", "requests_per_minute", "gpu_memory_utilization",
+    "max_num_seqs", "max_num_batched_tokens", "tensor_parallel_size", "enforce_eager",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Settings:
     """How to run a model; each changes numbers only as its comment says."""
 
-    backend: str = "transformers"  # also: vllm, native, server
+    backend: str | None = None  # vllm, native, server; default: transformers, for a URL server
     backend_args: dict[str, Any] = field(default_factory=dict)  # what this backend alone knows
     device: str | None = None  # default: CUDA when there is one
     dtype: str = "auto"  # the checkpoint's own on a GPU, float32 on a CPU
@@ -40,8 +46,7 @@ class Settings:
     def numbers(self) -> dict[str, Any]:
         """What decides whether two runs ask the same: a folder holds one such answer."""
         return {
-            "backend": self.backend,
-            "backend_args": self.backend_args,
+            "backend_args": {k: v for k, v in self.backend_args.items() if k not in PACE},
             "dtype": self.dtype,
             "tokenizer": self.tokenizer,
             "bos": self.bos,
