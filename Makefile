@@ -4,13 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-vllm lint bench clean
 
 demo: $(STAMP)
 	$(BIN)/olmeval demo
 
 test: $(STAMP)
 	PYTHON="$(PYTHON)" BIN="$(BIN)" bash scripts/test.sh
+
+test-vllm:
+	PYTHON="$(PYTHON)" bash scripts/test-vllm.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
