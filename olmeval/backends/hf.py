@@ -60,7 +60,10 @@ class TransformersModel:
         self.window: int | None = window or getattr(config, "window_size", None)
         self.end_ids = _end_ids(module)
         self.layer_types = set(getattr(config, "layer_types", None) or [])
-        self.keeps = "logits_to_keep" in inspect.signature(module.forward).parameters
+        takes = inspect.signature(module.forward).parameters
+        self.keeps = "logits_to_keep" in takes
+        self.caches = "past_key_values" in takes
+        self.places = "position_ids" in takes
 
     def new_path(self) -> "TransformersPath":
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
@@ -89,28 +92,37 @@ class TransformersModel:
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
         return self._forward(keep, input_ids=tokens, attention_mask=valid, use_cache=False)
 
-    def decode(self, tokens: Tensor, valid: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+    def decode(self, tokens: Tensor, valid: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
+        if not self.caches:
+            # The tokens are the cache: all of them are computed again.
+            tokens = tokens if cache is None else torch.cat([cache, tokens], dim=1)
+            return self._last(tokens, attention_mask=valid), tokens
         if cache is None:
             # Layers that are no plain attention (windows, recurrences) keep their own kind.
             cache = DynamicCache(config=self.module.config)
             cache.layers = [
                 InPlaceLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers
             ]
-        length = tokens.shape[1]
-        logits = self._forward(
-            torch.tensor([length - 1], device=self.device),
-            input_ids=tokens,
-            attention_mask=valid,
-            position_ids=(valid.cumsum(1) - 1).clamp(min=0)[:, -length:],
-            past_key_values=cache,
-            use_cache=True,
+        places = {}
+        if self.places:
+            places["position_ids"] = (valid.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        logits = self._last(
+            tokens, attention_mask=valid, past_key_values=cache, use_cache=True, **places
         )
-        return logits[:, 0], cache
+        return logits, cache
 
-    def select(self, cache: Cache, rows: Tensor) -> None:
+    def select(self, cache: Any, rows: Tensor) -> Any:
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
+        if not self.caches:
+            return cache[rows]
         cache.batch_select_indices(rows)
+        return cache
+
+    def _last(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        """Logits [B, V] of the last tokens."""
+        last = torch.tensor([tokens.shape[1] - 1], device=self.device)
+        return self._forward(last, input_ids=tokens, **inputs)[:, 0]
 
     def _forward(self, keep: Tensor, **inputs: Any) -> Tensor:
         """Logits [B, N, V] at positions ``keep`` [N]."""

@@ -95,10 +95,11 @@ class NativeModel:
         keep = torch.tensor([length - 1], device=self.device)
         return self._logits(tokens, positions, cache, sees, keep)[:, 0], cache
 
-    def select(self, cache: "NativePath", rows: Tensor) -> None:
+    def select(self, cache: "NativePath", rows: Tensor) -> "NativePath":
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
         for layer in cache.layers:
             layer.select(rows)
+        return cache
 
     def _logits(
         self,
@@ -145,7 +146,7 @@ class NativePath:
                 # A token of padding sees nothing: the lowest number keeps it from becoming nan.
                 mask = torch.zeros(sees.shape, dtype=q.dtype, device=q.device)
                 mask.masked_fill_(~sees, torch.finfo(q.dtype).min)
-                mask = mask.unsqueeze(-3)
+                mask = mask if mask.dim() == 2 else mask[:, None]
             groups = q.shape[2] // k.shape[2]
             if groups > 1 and mask is not None:
                 # CUDA's fast kernels take a mask or grouped heads, not both.

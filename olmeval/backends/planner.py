@@ -69,15 +69,16 @@ class Step(NamedTuple):
 class Batch:
     """The arrays of one step: L new tokens, N that predict, S scored positions.
 
-    ``tokens``, ``depth`` [L]; ``mask`` [L, L] (query sees key) or None for a plain causal chain;
-    ``nodes`` [N] the new tokens whose logits are needed, ascending; ``row`` [S] which of them
-    predicts; ``target`` [S] the token that it must predict; ``slot`` [S] where the
-    log-probability goes in the flat array of all scored tokens.
+    ``tokens``, ``depth`` [L]; ``end`` [L]: ``j:end[j]`` are the new tokens that see token ``j``,
+    itself the first of them (None: a plain chain, all that follow see it); ``nodes`` [N] the new
+    tokens whose logits are needed, ascending; ``row`` [S] which of them predicts; ``target`` [S]
+    the token that it must predict; ``slot`` [S] where the log-probability goes in the flat array
+    of all scored tokens.
     """
 
     tokens: Tokens
     depth: Ints
-    mask: NDArray[np.bool_] | None
+    end: Ints | None
     nodes: Ints
     row: Ints
     target: Tokens
@@ -199,11 +200,14 @@ class Plan:
         path = node_of[last] + np.arange(width)[None, :] + base - begin[last]
         seq, position = self._scored(lo, hi, base, None)
         nodes, row = np.unique(path[seq, position - base], return_inverse=True)
-        mask = None
-        if hi - lo > 1:
-            mask = path[owner][:, depth - base] == np.arange(len(tokens))[None, :]
-            mask &= depth[None, :] <= depth[:, None]
-        return self._with_scores(lo, seq, position, tokens, depth, mask, nodes, row)
+        end = None
+        # Sequences that feed the same tokens are one chain.
+        if own[1:].any():
+            # A token is seen until the next sequence starts at or above it.
+            above = np.where(starts_above, index, hi - lo)
+            following = np.minimum.accumulate(np.append(above, [[hi - lo] * width], 0)[::-1])[::-1]
+            end = node_of[following[owner + 1, depth - base]]
+        return self._with_scores(lo, seq, position, tokens, depth, end, nodes, row)
 
     def _scored(self, lo: int, hi: int, begin: int, end: int | None) -> tuple[Ints, Ints]:
         """(sequence - lo, depth) of every predicting token with begin <= depth (< end)."""
@@ -223,7 +227,7 @@ class Plan:
         position: Ints,
         tokens: Tokens,
         depth: Ints,
-        mask: NDArray[np.bool_] | None,
+        end: Ints | None,
         nodes: Ints,
         row: Ints,
     ) -> Batch:
@@ -231,7 +235,7 @@ class Plan:
         owner = seq + lo
         target = s.ids[s.offsets[owner] + position + 1]
         slot = self.slots[owner] + position + 1 - s.context_len[owner]
-        return Batch(tokens, depth, mask, nodes, row, target, slot)
+        return Batch(tokens, depth, end, nodes, row, target, slot)
 
 
 def make_plan(sequences: Sequences, max_row_tokens: int, max_row_sequences: int = 0) -> Plan:

@@ -24,13 +24,10 @@ from olmeval.backends.base import (
 from olmeval.backends.planner import Plan, Sequences, Step, make_plan, starts
 from olmeval.backends.tokenization import Tokenizer
 from olmeval.backends.torch_generate import Generator
-from olmeval.backends.torch_model import TorchModel
+from olmeval.backends.torch_model import EXACT, ROUNDED, TorchModel
 from olmeval.backends.torch_score import PlainScorer, Scored, TreeScorer
 from olmeval.errors import UserError
 
-# How closely the tree must agree with one sequence at a time, in nats a token: at most in float32,
-# on average in lower precisions, which round a single logit by as much.
-EXACT, ROUNDED = 1e-3, 0.1
 # What models raise that do not take a mask, positions or a cache of this kind.
 REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, LookupError)
 
@@ -51,6 +48,7 @@ class TorchBackend:
     """A :class:`TorchModel` as a backend; see :class:`olmeval.backends.base.Backend`."""
 
     samples_at_once = 32
+    fixed_batches = True
 
     def __init__(
         self, model: TorchModel, tokenizer: Tokenizer, info: ModelInfo, max_row_tokens: int
@@ -64,7 +62,7 @@ class TorchBackend:
         self.tokenizer = tokenizer
         self.info = info
         self.max_row_tokens = max_row_tokens
-        self.generator = Generator(model, tokenizer)
+        self.generator = Generator(model, tokenizer, info.name)
         self.scorer: TreeScorer | PlainScorer = TreeScorer(model)
         if problem := self._problem_with_trees():
             warnings.warn(

@@ -16,7 +16,8 @@ from torch import Tensor
 from olmeval.backends.base import Generated, Prompt
 from olmeval.backends.tokenization import Tokenizer
 from olmeval.backends.torch_memory import Budget, Task, cut_in_half
-from olmeval.backends.torch_model import TorchModel
+from olmeval.backends.torch_model import EXACT, ROUNDED, TorchModel
+from olmeval.errors import UserError
 
 # A stop string is looked for in the text of this many last tokens.
 TAIL_TOKENS = 32
@@ -37,16 +38,20 @@ class Sample:
 class Generator:
     """Continues prompts, longest batches that memory allows."""
 
-    def __init__(self, model: TorchModel, tokenizer: Tokenizer):
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: TorchModel, tokenizer: Tokenizer, name: str):
+        self.model, self.tokenizer, self.name = model, tokenizer, name
         eos = tokenizer.hf.eos_token_id
         self.end_ids = model.end_ids | ({eos} if eos is not None else set())
         self.budget = Budget("samples")
+        self._checked = False
 
     def generate(
         self, prompts: Sequence[Prompt], at_once: int
     ) -> Iterator[tuple[int, tuple[Generated, ...]]]:
         """Yields (index of the prompt, its samples) in order of length; no samples: no memory."""
+        if prompts and not self._checked:
+            self._check()
+            self._checked = True
         waiting = sorted(range(len(prompts)), key=lambda k: (len(prompts[k].ids), prompts[k].seed))
         group: list[int] = []
         for index in waiting:
@@ -99,10 +104,39 @@ class Generator:
             if len(kept) < len(live):
                 live = [live[k] for k in kept]
                 rows = torch.tensor(kept, device=device)
-                self.model.select(cache, rows)
+                cache = self.model.select(cache, rows)
                 chosen, valid = chosen[rows], valid[rows]
             ids = chosen[:, None]
             valid = torch.cat([valid, valid.new_ones(len(live), 1)], dim=1)
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def _check(self) -> None:
+        """Raises :class:`UserError` if padding or cache change what the model says."""
+        tokens = torch.from_numpy(
+            np.random.default_rng(0).integers(0, len(self.tokenizer.hf), (2, 12))
+        )
+        tokens = tokens.to(self.model.device)
+        valid = torch.ones_like(tokens)
+        # The second sequence begins late, behind padding.
+        valid[1, :5] = 0
+        steps, cache = [], None
+        for new, length in ((tokens[:, :10], 10), (tokens[:, 10:11], 11), (tokens[:, 11:], 12)):
+            logits, cache = self.model.decode(new, valid[:, :length], cache)
+            steps.append(logits)
+        keep = torch.arange(9, 12, device=self.model.device)
+        alone = [
+            self.model.plain(tokens[:1], valid[:1], keep),
+            self.model.plain(tokens[1:, 5:], valid[1:, 5:], keep - 5),
+        ]
+        off = torch.stack(steps, 1).float().log_softmax(-1) - torch.cat(alone).float().log_softmax(
+            -1
+        )
+        exact = self.model.dtype == torch.float32
+        if (off.abs().max() if exact else off.abs().mean()) > (EXACT if exact else ROUNDED):
+            raise UserError(
+                f"'{self.name}' does not go on in a padded batch with a cache as it does alone; use "
+                "another backend for its generation tasks"
+            )
 
     def _add(self, sample: Sample, token: int, logprob: float) -> None:
         sample.ids.append(token)

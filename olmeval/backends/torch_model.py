@@ -5,6 +5,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+# How closely two ways of computing a log-probability must agree, in nats: at most in float32, on
+# average in lower precisions, which round a single logit by as much.
+EXACT, ROUNDED = 1e-3, 0.1
+
 
 class Path(Protocol):
     """A model's cached keys and values along one way down the prefix tree."""
@@ -59,6 +63,6 @@ class TorchModel(Protocol):
         """
         ...
 
-    def select(self, cache: Any, rows: Tensor) -> None:
-        """Keeps the sequences ``rows`` [B'] of a cache of :meth:`decode`."""
+    def select(self, cache: Any, rows: Tensor) -> Any:
+        """The cache of the sequences ``rows`` [B'] of a cache of :meth:`decode`, which is spent."""
         ...

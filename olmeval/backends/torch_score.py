@@ -13,8 +13,8 @@ from olmeval.backends.planner import Ints, Plan, Step, ranges
 from olmeval.backends.torch_memory import Budget, Task, cut_in_half, step_halves, tokens_of
 from olmeval.backends.torch_model import Path, TorchModel
 
-# Log-softmax is taken over at most this many numbers at a time.
-LOGITS_AT_ONCE = 1 << 26
+# Logits are normalised this many at a time: on a processor as many as stay in its cache.
+LOGITS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
 # Tokens of a plain batch. It repeats contexts that a row of the tree has once.
 PLAIN_TOKENS = {"cpu": 2048, "cuda": 16384}
 
@@ -53,11 +53,12 @@ def gather(logits: Tensor, row: Ints, target: NDArray[np.integer], slot: Ints) -
     at, wanted = to_device(row, device), to_device(target, device)
     normaliser = torch.empty(len(logits), dtype=torch.float32, device=device)
     best = torch.empty(len(logits), dtype=torch.int64, device=device)
-    chunk = max(LOGITS_AT_ONCE // logits.shape[1], 1)
+    at_once = LOGITS_AT_ONCE.get(device.type, LOGITS_AT_ONCE["cuda"])
+    chunk = max(at_once // logits.shape[1], 1)
     for lo in range(0, len(logits), chunk):
         part = logits[lo : lo + chunk].float()
-        normaliser[lo : lo + chunk] = part.logsumexp(-1)
-        best[lo : lo + chunk] = part.argmax(-1)
+        top, best[lo : lo + chunk] = part.max(-1)
+        normaliser[lo : lo + chunk] = (part - top[:, None]).exp_().sum(-1).log_() + top
     return Piece(slot, logits[at, wanted].float() - normaliser[at], best[at] == wanted)
 
 
@@ -96,8 +97,8 @@ class TreeScorer:
         def lost(step: Step) -> None:
             longest = int(plan.sequences.lengths[step.lo : step.hi].max())
             warnings.warn(
-                f"no memory for sequences of up to {longest:,} tokens: {step.hi - step.lo} count as "
-                "errors",
+                f"no memory for sequences of up to {longest:,} tokens: {step.hi - step.lo} count "
+                "as errors",
                 RuntimeWarning, stacklevel=2,
             )  # fmt: skip
 
@@ -120,11 +121,17 @@ class TreeScorer:
             path,
             to_device(batch.tokens, device),
             to_device(batch.depth, device),
-            None if batch.mask is None else torch.from_numpy(batch.mask).to(device),
+            None if batch.end is None else _seen(to_device(batch.end, device)),
             to_device(batch.nodes, device),
         )
         if len(batch.slot):
             pieces.append(gather(logits, batch.row, batch.target, batch.slot))
+
+
+def _seen(end: Tensor) -> Tensor:
+    """Which new tokens [L, L] each sees, if token ``j`` is seen by ``j:end[j]``."""
+    at = torch.arange(len(end), device=end.device)
+    return (at[:, None] >= at) & (at[:, None] < end)
 
 
 def _complete(step: Step, pieces: list[Piece], scored: Scored) -> Iterator[Step]:

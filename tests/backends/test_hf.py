@@ -12,6 +12,7 @@ import torch
 from olmeval.backends.base import LoadOptions, Prompt
 from olmeval.backends.checkpoints import find_checkpoints
 from olmeval.backends.hf import TransformersBackend, TransformersModel
+from olmeval.errors import UserError
 from olmeval.requests import Sampling
 from tests.backends.scoring import hard_requests, ll, prompts, scores
 from tests.backends.straight import StraightLine
@@ -118,6 +119,19 @@ def test_greedy_generation_equals_transformers(checkpoint: Path) -> None:
             )[0, len(prompt.ids) :]
         text = backend.tokenizer.decode([i for i in ids.tolist() if i != 0])
         assert got[k][0].text == text
+
+
+def test_generation_that_padding_would_change_is_refused(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TransformersModel.decode
+    monkeypatch.setattr(
+        TransformersModel, "decode",
+        lambda self, ids, valid, cache: original(self, ids, torch.ones_like(valid), cache),
+    )  # fmt: skip
+    backend = load(checkpoint)
+    with pytest.raises(UserError, match="'tiny' does not go on in a padded batch"):
+        dict(backend.generate(prompts(backend, Sampling(max_tokens=4))))
 
 
 def test_a_sample_depends_on_its_seed_alone(checkpoint: Path) -> None:

@@ -38,7 +38,9 @@ def interpret(plan: Plan) -> dict[int, tuple[tuple[int, ...], int]]:
         assert step.cached <= len(cache)
         del cache[step.cached :]
         length = len(batch.tokens)
-        mask = np.tri(length, dtype=bool) if batch.mask is None else batch.mask
+        mask = np.tri(length, dtype=bool)
+        if batch.end is not None:
+            mask &= np.arange(length)[:, None] < batch.end[None, :]
         for node, target, slot in zip(batch.node, batch.target, batch.slot, strict=True):
             visible = np.flatnonzero(mask[node])
             context = [*cache, *batch.tokens[visible].tolist()]
@@ -144,8 +146,8 @@ def test_parts_compute_what_the_whole_computes(items, max_tokens, parts, data) -
             assert a.tokens.tolist() == b.tokens.tolist()
             assert a.depth.tolist() == b.depth.tolist()
             assert a.nodes.tolist() == b.nodes.tolist()
-            assert (a.mask is None) == (b.mask is None)
-            assert a.mask is None or np.array_equal(a.mask, b.mask)
+            assert (a.end is None) == (b.end is None)
+            assert a.end is None or np.array_equal(a.end, b.end)
         seen_rows += sum(s.extend_to is None for s in part.steps)
     assert seen_rows == len(rows)
 
