@@ -134,8 +134,8 @@ class Generator:
         exact = self.model.dtype == torch.float32
         if (off.abs().max() if exact else off.abs().mean()) > (EXACT if exact else ROUNDED):
             raise UserError(
-                f"'{self.name}' does not go on in a padded batch with a cache as it does alone; use "
-                "another backend for its generation tasks"
+                f"'{self.name}' does not go on in a padded batch with a cache as it does alone; "
+                "use another backend for its generation tasks"
             )
 
     def _add(self, sample: Sample, token: int, logprob: float) -> None:
