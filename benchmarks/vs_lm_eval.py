@@ -77,9 +77,7 @@ def compare(
 
     answers = read_answers(run.path / "responses.parquet")
     requests = pq.read_table(run.path / "requests.parquet").to_pylist()
-    row_of = {
-        (r["context"], r["continuation"]): int(answers.find([r["key"]])[0]) for r in requests
-    }
+    row_of = {(r["context"], r["continuation"]): int(answers.find([r["key"]])[0]) for r in requests}
     rows = [row_of[r.context, r.continuation] for i in instances for r in i.requests]
     ours = [(answers.logprob[k], bool(answers.greedy[k])) for k in rows]
     difference = max(abs(a[0] - b[0]) for a, b in zip(ours, theirs, strict=True))
