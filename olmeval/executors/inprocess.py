@@ -29,7 +29,7 @@ class InProcess(Executor):
             self._last = ledger.key(index)
             meter = Meter(lambda total, index=index: ledger.report(index, total))  # type: ignore[misc]
             outcome = perform(function, jobs[index], meter)
-            ledger.report(index, meter.total)
+            ledger.report(index, outcome.done)
             if outcome.kind == "result":
                 yield ledger.finish(index, outcome.value)
             elif outcome.kind == "refused":

@@ -2,7 +2,8 @@
 
 import pickle
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from traceback import extract_tb
 from typing import Any, Literal, NamedTuple
 
@@ -14,10 +15,15 @@ PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 
 class Outcome(NamedTuple):
-    """``value`` is the result, or the error's sentence; only what "raised" is worth a retry."""
+    """``value`` is the result, or the error's sentence; only what "raised" is worth a retry.
+
+    ``done`` is what the job reported in all, ``warned`` the Python warnings that it gave.
+    """
 
     kind: Literal["result", "refused", "raised"]
     value: Any
+    done: Any = 0
+    warned: Sequence[str] = ()
 
 
 class Meter:
@@ -39,43 +45,52 @@ class Meter:
 def perform(function: Function[J, Any, R], job: J, meter: Meter) -> Outcome:
     """Calls the function; Ctrl-C alone gets through."""
     try:
-        return Outcome("result", function(job, meter))
+        return Outcome("result", function(job, meter), meter.total)
     except UserError as error:
-        return Outcome("refused", str(error))
+        return Outcome("refused", str(error), meter.total)
     except (Exception, SystemExit) as error:
-        return Outcome("raised", describe(error))
-
-
-def perform_pickled(function: Function[Any, Any, Any], job: bytes, meter: Meter) -> Outcome:
-    """Like :func:`perform`, with the job and its result as pickles."""
-    try:
-        value = pickle.loads(job)
-    except Exception as error:
-        return Outcome("raised", f"the worker cannot read the job: {describe(error)}")
-    outcome = perform(function, value, meter)
-    if outcome.kind != "result":
-        return outcome
-    try:
-        return Outcome("result", pickle.dumps(outcome.value, PROTOCOL))
-    except Exception as error:
-        return Outcome("refused", f"the job's result cannot be sent: {describe(error)}")
+        return Outcome("raised", describe(error), meter.total)
 
 
 class Performer:
-    """A worker's side of the exchange: remembers the function until it is sent another one."""
+    """A worker's side of the exchange, in which function, jobs and results are pickles.
+
+    There is one in a process: it takes over Python's warnings, which nobody would read there.
+    """
 
     def __init__(self) -> None:
         self._function: Function[Any, Any, Any] | None = None
+        self._warned: list[str] = []
+        show: Callable[..., None] = warnings.showwarning
+
+        def keep(message: Warning | str, *rest: Any) -> None:
+            self._warned.append(str(message))
+            show(message, *rest)
+
+        warnings.showwarning = keep  # type: ignore[assignment]
 
     def __call__(self, function: bytes | None, job: bytes, meter: Meter) -> Outcome:
-        """``function`` is a pickle, or None for the one that came last."""
-        if function is not None:
-            try:
+        """One attempt; ``function`` is None when it is the one that came last."""
+        self._warned.clear()
+        outcome = self._attempt(function, job, meter)
+        return outcome._replace(warned=tuple(self._warned))
+
+    def _attempt(self, function: bytes | None, job: bytes, meter: Meter) -> Outcome:
+        try:
+            if function is not None:
                 self._function = pickle.loads(function)
-            except Exception as error:
-                return Outcome("raised", f"the worker cannot read the function: {describe(error)}")
+            value = pickle.loads(job)
+        except Exception as error:
+            return Outcome("raised", f"the worker cannot read the job: {describe(error)}")
         assert self._function is not None
-        return perform_pickled(self._function, job, meter)
+        outcome = perform(self._function, value, meter)
+        if outcome.kind != "result":
+            return outcome
+        try:
+            return outcome._replace(value=pickle.dumps(outcome.value, PROTOCOL))
+        except Exception as error:
+            text = f"the job's result cannot be sent: {describe(error)}"
+            return Outcome("refused", text, outcome.done)
 
 
 def describe(error: BaseException) -> str:

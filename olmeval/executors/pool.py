@@ -4,6 +4,7 @@ What a worker is, and how one waits for news of several, is all that a subclass 
 """
 
 import pickle
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -11,16 +12,16 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from olmeval.errors import UserError
 from olmeval.executors.base import A, Done, Executor, Function, J, R
 from olmeval.executors.ledger import Ledger
-from olmeval.executors.perform import PROTOCOL, describe
+from olmeval.executors.perform import PROTOCOL, Outcome, describe
 
 START_ATTEMPTS = 3  # failed starts in a row after which no further worker is started
 
 
 class Event(NamedTuple):
-    """News of a worker: "ready" for its first job, "progress" (value: done so far), an outcome
-    of its job (value: pickle or sentence), or "died" (value: what is known of its end)."""
+    """News of a worker: "ready" for its first job; "progress", the value being what its job has
+    done so far; the "outcome" of its job; or "died", with what is known of its end."""
 
-    kind: Literal["ready", "progress", "result", "refused", "raised", "died"]
+    kind: Literal["ready", "progress", "outcome", "died"]
     value: Any
 
 
@@ -155,22 +156,32 @@ class Pool(Executor, Generic[W]):
         if event.kind == "ready":
             slot.ready = True
             self._failed_starts = 0
-        elif event.kind in ("raised", "died"):
+        elif event.kind == "died":
             self._stop([slot])
             if index is not None:
                 return ledger.fail(index, event.value)
             if not slot.ready:
                 self._start_failed(event.value)
-        elif index is None:
-            return None
-        elif event.kind == "progress":
+        elif index is not None and event.kind == "progress":
             ledger.report(index, event.value)
-        else:
-            slot.index = None
-            if event.kind == "refused":
-                return ledger.refuse(index, event.value)
-            try:
-                return ledger.finish(index, pickle.loads(event.value))
-            except Exception as error:
-                return ledger.refuse(index, f"the job's result cannot be read: {describe(error)}")
+        elif index is not None:
+            return self._settle(ledger, slot, index, event.value)
         return None
+
+    def _settle(
+        self, ledger: Ledger[J, R], slot: Slot[W], index: int, outcome: Outcome
+    ) -> Done[R] | None:
+        """Takes note of an outcome; returns the job, unless it is to be tried again."""
+        slot.index = None
+        ledger.report(index, outcome.done)
+        for text in outcome.warned:
+            warnings.warn(text, stacklevel=2)  # the same text from several workers is shown once
+        if outcome.kind == "raised":
+            self._stop([slot])
+            return ledger.fail(index, outcome.value)
+        if outcome.kind == "refused":
+            return ledger.refuse(index, outcome.value)
+        try:
+            return ledger.finish(index, pickle.loads(outcome.value))
+        except Exception as error:
+            return ledger.refuse(index, f"the job's result cannot be read: {describe(error)}")

@@ -7,6 +7,7 @@ back while others are idle. The package must be installed on every node; folders
 """
 
 import itertools
+import logging
 import math
 import os
 import sys
@@ -45,12 +46,12 @@ class RayPool(Pool["RayWorker"]):
             import ray
         except ImportError:
             raise UserError("Ray is not installed; run: pip install 'olmeval[ray]'") from None
-        self._ray = ray
+        self._ray: Any = ray
         self._threads = threads or 1
-        self._owner = not ray.is_initialized()
+        self._owner = not self._ray.is_initialized()
         if self._owner:
             self._connect(address, workers)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         has_gpus = any(node.get("GPU", 0) for node in nodes)
         self._share = float(has_gpus) if gpus_per_worker is None else gpus_per_worker
         if workers is None:
@@ -62,7 +63,7 @@ class RayPool(Pool["RayWorker"]):
                 "lower --gpus-per-worker, or name --workers when nodes are still to come"
             )
         super().__init__(workers)
-        self._board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
+        self._board = self._ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
         self._news = self._board.take.remote()
         self._looked = time.monotonic()
         self._started = 0.0
@@ -100,12 +101,9 @@ class RayPool(Pool["RayWorker"]):
         for answer in answered:
             slot = waiting[answer]
             try:
-                outcome, total = self._ray.get(answer)
+                yield slot, Event(*self._ray.get(answer))
             except self._ray.exceptions.RayError as error:
                 yield slot, Event("died", f"the worker died: {error}")
-            else:
-                yield slot, Event("progress", total)
-                yield slot, Event(*outcome)
         if time.monotonic() - self._started > START_WAIT and not any(s.ready for s in slots):
             self._started = math.inf
             warnings.warn(
@@ -137,12 +135,13 @@ class RayPool(Pool["RayWorker"]):
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             here = {"include_dashboard": False, "num_cpus": workers and workers * self._threads}
         try:
-            self._ray.init(address, log_to_driver=False, logging_level="error", **here)
+            self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:
-            raise UserError(
-                f"cannot connect to Ray at '{address or os.environ.get('RAY_ADDRESS', 'local')}': "
-                f"{describe(error)}"
-            ) from error
+            where = address or os.environ.get("RAY_ADDRESS", "local")
+            text = f"cannot connect to Ray at '{where}': {describe(error)}"
+            if "AuthenticationError" in str(error.__cause__):
+                text += "; the cluster asks for a token: set RAY_AUTH_MODE=token, as on its nodes"
+            raise UserError(text) from error
 
     def _disconnect(self) -> None:
         if self._owner:
@@ -162,7 +161,7 @@ class RayWorker:
         self.serial = serial
         self.jobs = 0
         self.answer = actor.ready.remote()
-        self._ray = ray
+        self._ray: Any = ray
         self._actor = actor
 
     def submit(self, function: Any, job: bytes) -> None:
@@ -186,14 +185,14 @@ class Actor:
         self._serial = serial
         self._perform = Performer()
 
-    def ready(self) -> tuple[tuple[str, None], int]:
+    def ready(self) -> tuple[str, None]:
         """Answers when the actor is up."""
-        return ("ready", None), 0
+        return "ready", None
 
-    def run(self, number: int, function: bytes | None, job: bytes) -> tuple[Outcome, Any]:
-        """One attempt at one job, and what it reported in all."""
+    def run(self, number: int, function: bytes | None, job: bytes) -> tuple[str, Outcome]:
+        """One attempt at one job."""
         meter = Meter(lambda total: self._board.put.remote(self._serial, number, total))
-        return self._perform(function, job, meter), meter.total
+        return "outcome", self._perform(function, job, meter)
 
 
 class Board:

@@ -35,9 +35,8 @@ def main(descriptor: int) -> None:
         busy.set()
         meter = Meter(lambda total: connection.send(("progress", total)))
         outcome = perform(*message, meter)
-        connection.send(("progress", meter.total))
         busy.clear()
-        connection.send(tuple(outcome))
+        connection.send(("outcome", outcome))
 
 
 def _listen(connection: Connection, inbox: Inbox, busy: threading.Event) -> None:

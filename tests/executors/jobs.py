@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,11 @@ def deadly(job: int, report: Report) -> int:
 
 def nap(job: float, report: Report) -> float:
     time.sleep(job)
+    return job
+
+
+def warn(job: int, report: Report) -> int:
+    warnings.warn(f"job {job % 2} found a damaged file", stacklevel=1)
     return job
 
 

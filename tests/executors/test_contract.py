@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+import warnings
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -92,6 +93,16 @@ def test_reports_arrive_while_the_job_runs_and_in_full(made: Executor, tmp_path:
 @every
 def test_jobs_run_on_the_main_thread(made: Executor) -> None:
     assert [d.result for d in made.map(jobs.on_main_thread, [0])] == [True]
+
+
+@every
+def test_warnings_of_jobs_are_heard(made: Executor) -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("default")
+        assert len(list(made.map(jobs.warn, range(10)))) == 10
+    assert Counter(str(w.message) for w in heard) == {
+        "job 0 found a damaged file": 1, "job 1 found a damaged file": 1,
+    }  # fmt: skip
 
 
 @every
