@@ -1,9 +1,13 @@
 """A hundred checkpoints in one command: killed and resumed, spread over workers, in flat memory."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -100,18 +104,46 @@ def _peak_rss(arguments: list[str]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["local", "ray"])
-def test_workers_give_the_same_numbers(
+def test_workers_give_the_same_numbers_though_one_is_killed(
     executor, checkpoints, task_dir, undisturbed, tmp_path
 ) -> None:
     if executor == "ray":
         pytest.importorskip("ray")
     few = tmp_path / "steps"
-    for step in range(3):
+    for step in range(6):
         shutil.copytree(checkpoints / f"step{step}", few / f"step{step}")
-    subprocess.run(
+    mark = f"OLMEVAL_TEST={uuid.uuid4().hex}"
+    name, value = mark.split("=")
+    driver = subprocess.Popen(
         command(few, task_dir, tmp_path, "--executor", executor, "--workers", "2"),
-        check=True, capture_output=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, name: value},
     )  # fmt: skip
+    while driver.poll() is None and not list(tmp_path.glob("store/*/*.seg")):
+        time.sleep(0.05)
+    victims = [pid for pid in processes(mark) if is_worker(pid, driver.pid)]
+    assert victims, "no worker is at work"
+    os.kill(victims[0], signal.SIGKILL)
+    _, stderr = driver.communicate()
+    assert driver.returncode == 0, stderr
     ours = files(tmp_path)
-    assert len(ours) == 3 * len(FILES)
+    assert len(ours) == 6 * len(FILES)
     assert ours == {name: data for name, data in files(undisturbed).items() if name in ours}
+
+
+def processes(mark: str) -> list[int]:
+    """Processes whose environment holds ``mark``."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
+
+
+def is_worker(pid: int, driver: int) -> bool:
+    """Whether a process is a Ray actor, or a pool's worker below ``driver``."""
+    title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return title.startswith("ray::Actor") or (pid != driver and "olmeval.executors" in title)
