@@ -134,6 +134,7 @@ class LocalWorker:
         if self._lives():
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # should it have left its group
         self._process.wait()
         self._output.close()
 

@@ -105,8 +105,10 @@ class Pool(Executor, Generic[W]):
         ledger: Ledger[J, R] = Ledger(jobs, retries, affinity, on_report)
         try:
             shared = self._spread(pickle.dumps(function, PROTOCOL))
-            while ledger.unfinished:
+            while True:
                 yield from self._hand_out(ledger, shared)
+                if not ledger.unfinished:
+                    return
                 self._fill(ledger.pending)
                 for slot, event in self._wait(list(self._slots.values())):
                     if (done := self._hear(ledger, slot, event)) is not None:

@@ -131,6 +131,10 @@ def test_what_cannot_be_sent_is_an_error_of_its_job_alone(made: Executor) -> Non
     assert done[1].error is not None
     assert "job cannot be sent" in done[1].error
 
+    both_up(made)
+    nothing_else: list[Any] = [lambda: 1, lambda: 2]
+    assert all(d.error for d in made.map(jobs.square, nothing_else))
+
 
 @pools
 def test_workers_stay_warm_from_map_to_map(made: Executor) -> None:
