@@ -39,9 +39,11 @@ def train(
         raise click.UsageError("give --output, the folder for checkpoints, or --show")
     from dataclasses import asdict
 
+    from olmeval.engine.inloop import watch_with
     from olmeval.trainer.loop import train as run
 
-    result = run(loaded, output)
+    watch = watch_with(loaded.evaluation) if loaded.evaluation else None
+    result = run(loaded, output, watch=watch)
     if as_json:
         _print(asdict(result))
     else:
@@ -49,6 +51,13 @@ def train(
             f"{result.steps} steps, {result.tokens:,} tokens, loss {result.loss:.4f}; "
             f"checkpoints in {result.output}: {len(result.checkpoints)}"
         )
+
+
+def _evaluation(about: dict[str, Any] | None) -> str:
+    if about is None:
+        return "none"
+    documents = "all" if about["limit"] is None else f"{about['limit']:,}"
+    return f"{', '.join(about['tasks'])} every {about['every']:,} steps, {documents} documents each"
 
 
 def _parse(overrides: tuple[str, ...]) -> dict[str, Any]:
@@ -92,6 +101,7 @@ def _print_plan(plan: "Plan") -> None:
         "learning rate": f"{about['lr']:g}, {schedule['kind']}, warm-up {schedule['warmup']:,} "
         f"tokens, decay {schedule['decay']:,.0f} tokens, to {schedule['final']:g} of the peak",
         "checkpoints": f"{about['checkpoints']}",
+        "evaluation": _evaluation(about["evaluation"]),
     }
     for name, value in rows.items():
         table.add_row(name, value)

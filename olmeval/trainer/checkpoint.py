@@ -4,6 +4,7 @@
 
     <output>/run.json            settings of the run; another recipe in this folder is refused
     <output>/metrics.jsonl       one line per logged step
+    <output>/eval.jsonl          scores of the tasks that the recipe has evaluated on the way
     <output>/step<N>/
         model.safetensors, config.json, tokenizer files   as transformers and vLLM load them
         checkpoint.json          run, step, tokens, FLOPs, sizes, mixture, recipe hash
@@ -188,9 +189,8 @@ def _single_process() -> Iterator[None]:
         yield
 
 
-def truncate_metrics(output: Path, step: int) -> None:
-    """Drops the lines of ``metrics.jsonl`` after ``step``, and any half-written last line."""
-    path = output / METRICS
+def truncate_lines(path: Path, step: int) -> None:
+    """Drops the lines of a JSONL file after ``step``, and any half-written last line."""
     if not path.exists():
         return
     kept = []

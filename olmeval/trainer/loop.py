@@ -22,13 +22,13 @@ from olmeval.trainer.checkpoint import (
     load_checkpoint,
     open_run,
     save_checkpoint,
-    truncate_metrics,
+    truncate_lines,
 )
 from olmeval.trainer.loss import linear_cross_entropy
 from olmeval.trainer.mixture import Mixture
 from olmeval.trainer.model import Olmo2, build_model
 from olmeval.trainer.optim import build_optimizer, clipped_step
-from olmeval.trainer.recipe import Recipe, resolve
+from olmeval.trainer.recipe import Plan, Recipe, resolve
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,36 @@ class TrainResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Live:
+    """A run about to go on from ``step``, as whoever watches it sees it.
+
+    ``say`` shows a line to the person at the terminal.
+    """
+
+    model: Olmo2
+    plan: Plan
+    output: Path
+    step: int
+    say: Callable[[str], None]
+
+
 def train(
     recipe: Recipe,
     output: Path,
     *,
     on_checkpoint: Callable[[Path], None] | None = None,
+    watch: Callable[[Live], Callable[[int], None]] | None = None,
     progress: bool = True,
 ) -> TrainResult:
     """Trains as ``recipe`` says, or continues a run of the same recipe that stopped in ``output``.
 
     However often it is stopped, the final weights are those of an undisturbed run, bit for bit (on
     the same machine and number of threads). ``on_checkpoint`` gets the folder of every checkpoint,
-    at least once each: on resumption, that of the checkpoint resumed from once more. Raises
-    :class:`UserError` for anything wrong with the recipe, the data or the output.
+    at least once each: on resumption, that of the checkpoint resumed from once more. ``watch`` gets
+    the run before it begins and returns what is called after every step, before a checkpoint is
+    made of it; its time does not count as training. Raises :class:`UserError` for anything wrong
+    with the recipe, the data or the output.
     """
     started = time.perf_counter()
     plan = resolve(recipe)
@@ -74,16 +91,17 @@ def train(
         first, counters = 0, {"skipped": 0}
         if saved := complete_checkpoints(output):
             first, counters = load_checkpoint(saved[-1], model, optimizer)
-        truncate_metrics(output, first)
+        truncate_lines(output / METRICS, first)
         if saved and on_checkpoint:
             on_checkpoint(saved[-1])
 
         parameters = list(model.parameters())
         with (
             (output / METRICS).open("ab", buffering=0) as file,
-            _bar(progress, recipe.name, first, plan.steps) as advance,
+            _bar(progress, recipe.name, first, plan.steps) as (advance, say),
             Batches(plan.mixture, first, plan.steps, device) as batches,
         ):
+            look = watch(Live(model, plan, output, first, say)) if watch else None
             log = Log(file, plan.batch_tokens, counters)
             for step, (batch, waited) in enumerate(batches, start=first):
                 loss, entropy = batch_loss(
@@ -95,6 +113,9 @@ def train(
                 log.add(entropy, norm, skipped, waited)
 
                 done = step + 1
+                if look:
+                    with log.paused():
+                        look(done)
                 save = done % recipe.checkpoint.every == 0 or done == plan.steps
                 if save or done % recipe.log_every == 0:
                     advance(done, log.write(done, lr))
@@ -228,6 +249,15 @@ class Log:
         with self._named_errors():
             os.fsync(self.file.fileno())
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out the time of something that is no training."""
+        if self.steps[-1].device.type == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - began
+
     def restart(self) -> None:
         """Begins a new line now, so that time spent on a checkpoint is not counted as training."""
         self.steps, self.waited, self.started = [], 0.0, time.perf_counter()
@@ -250,8 +280,11 @@ def _last_loss(output: Path) -> float:
 @contextmanager
 def _bar(
     show: bool, name: str, first: int, steps: int
-) -> Iterator[Callable[[int, dict[str, Any]], None]]:
-    """A progress bar on stderr; yields the function that moves it to a step with its line."""
+) -> Iterator[tuple[Callable[[int, dict[str, Any]], None], Callable[[str], None]]]:
+    """A progress bar on stderr.
+
+    Yields the function that moves it to a step with its line, and one that prints above it.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -267,4 +300,8 @@ def _bar(
             state = f"loss {loss}  {row['tokens_per_second']:,.0f} tokens/s"
             bar.update(task, completed=step, state=state)
 
-        yield advance
+        def say(line: str) -> None:
+            if show:
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield advance, say

@@ -135,6 +135,18 @@ class CheckpointSpec(Config):
     """Steps."""
 
 
+class EvaluationSpec(Config):
+    """Tasks that are scored while the model trains. Nothing of the training depends on them."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    every: Count = Field(200, gt=0)
+    """Steps. The last one is always scored."""
+    limit: Count | None = Field(100, gt=0)
+    """Documents of each task; null: all."""
+    task_paths: tuple[Path, ...] = ()
+    """Folders with further task files."""
+
+
 class Recipe(Config):
     """One training run."""
 
@@ -149,6 +161,7 @@ class Recipe(Config):
     optimizer: OptimizerSpec
     schedule: ScheduleSpec = ScheduleSpec()
     checkpoint: CheckpointSpec
+    evaluation: EvaluationSpec | None = None
     log_every: Count = Field(10, gt=0)
     """Steps that one line of ``metrics.jsonl`` averages."""
 
@@ -191,7 +204,7 @@ class Plan:
 
         The data counts by content and not by path, so that it may be moved.
         """
-        recipe = self.recipe.model_dump(mode="json")
+        recipe = self.recipe.model_dump(mode="json", exclude={"evaluation"})
         recipe["model"] = asdict(self.model)
         recipe["schedule"] = asdict(self.schedule)
         recipe["data"] = {
@@ -204,7 +217,7 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """What ``--show`` prints."""
-        train = self.recipe.train
+        train, evaluation = self.recipe.train, self.recipe.evaluation
         return {
             "run": self.recipe.name,
             "family": self.recipe.family,
@@ -219,6 +232,7 @@ class Plan:
             "lr": self.recipe.optimizer.lr,
             "schedule": asdict(self.schedule),
             "checkpoints": len(range(0, self.steps, self.recipe.checkpoint.every)),
+            "evaluation": evaluation and evaluation.model_dump(mode="json"),
             "mix": self.mix_name,
             "domains": [
                 {

@@ -36,6 +36,31 @@ def test_train_then_json(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(out)["resumed_from"] == 10
 
 
+def test_tasks_are_scored_on_the_way(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"id": "1", "question": "w1 w2", "choices": ["w3", "w4"], "answer": 0}
+    (tmp_path / "two.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "two.yaml").write_text(
+        "families: {two: {summary: Two words., split: test, splits: {test: [{file: two.jsonl}]}, "
+        'default: rc, formats: {rc: {prompt: "{question}", gold: "{answer}", primary: acc_raw, '
+        "num_shots: 0}}}}\n"
+    )
+    arguments = ["cpu-0.7m", *FAST, f"data.root={corpus}", "--output", str(tmp_path / "run"),
+                 "evaluation.tasks=[two:rc]", "evaluation.every=4",
+                 f"evaluation.task_paths=[{tmp_path}]"]  # fmt: skip
+    code, out, _ = call(capsys, *arguments, "--show")
+    assert code == 0
+    assert "two:rc every 4 steps, 100 documents each" in out
+    code, _, err = call(capsys, *arguments)
+    assert code == 0
+    assert "step 8: two:rc:0shot " in err
+    found = [json.loads(r) for r in (tmp_path / "run/eval.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["tokens"]) for r in found if r["primary"]] == [
+        (4, 256), (8, 512), (10, 640)
+    ]  # fmt: skip
+
+
 def test_show_writes_nothing(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
