@@ -27,9 +27,17 @@ class Decoder(Protocol):
     ) -> Tensor: ...
 
 
+class Config(Protocol):
+    """``windows``: how many tokens each layer sees, itself included; None: all."""
+
+    @property
+    def windows(self) -> tuple[int | None, ...]: ...
+
+
 class LanguageModel(Protocol):
     """A decoder and its head."""
 
+    config: Config
     model: Decoder
     lm_head: nn.Linear
 
@@ -45,8 +53,6 @@ class NativeModel:
     and norms stay as they are.
     """
 
-    window: int | None = None
-
     def __init__(
         self,
         module: LanguageModel,
@@ -60,6 +66,8 @@ class NativeModel:
         self.vocab_size: int = weight.shape[0]
         self.end_ids = end_ids
         self.autocast = products != weight.dtype
+        self.windows = module.config.windows
+        self.window: int | None = min((w for w in self.windows if w is not None), default=None)
 
     def new_path(self) -> "NativePath":
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
@@ -70,18 +78,19 @@ class NativeModel:
     ) -> Tensor:
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
         length, cached = len(tokens), path.length
+        above = torch.cat([torch.arange(cached, device=self.device), depth])
         sees = None
-        if seen is not None or cached:
+        if seen is not None or cached or (self.window or length) < length:
             sees = torch.ones(length, cached + length, dtype=torch.bool, device=self.device)
             sees[:, cached:] = sees.tril(cached)[:, cached:] if seen is None else seen
-        return self._logits(tokens[None], depth[None], path, sees, keep)[0]
+        attend = path.attend(sees, depth[:, None] - above, self.windows)
+        return self._logits(tokens[None], depth[None], attend, keep)[0]
 
     def plain(self, tokens: Tensor, valid: Tensor, keep: Tensor) -> Tensor:
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
-        # Nothing looks to the right, where the padding is. The model's own table of positions, made
-        # here, would be an inference tensor, on which nobody can train.
+        # Nothing looks to the right, where the padding is.
         positions = (valid.cumsum(1) - 1).clamp(min=0)
-        return self._logits(tokens, positions, None, None, keep)
+        return self._logits(tokens, positions, None, keep)
 
     def decode(
         self, tokens: Tensor, valid: Tensor, cache: "NativePath | None"
@@ -89,11 +98,13 @@ class NativeModel:
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
         cache = cache or NativePath()
         length, cached = tokens.shape[1], cache.length
-        chain = torch.ones(length, cached + length, dtype=torch.bool, device=self.device)
-        sees = chain.tril(cached) & valid.bool()[:, None]
+        at = torch.arange(cached + length, device=self.device)
+        distance = at[cached:, None] - at
+        sees = (distance >= 0) & valid.bool()[:, None]
         positions = (valid.cumsum(1) - 1).clamp(min=0)[:, -length:]
         keep = torch.tensor([length - 1], device=self.device)
-        return self._logits(tokens, positions, cache, sees, keep)[:, 0], cache
+        attend = cache.attend(sees, distance, self.windows)
+        return self._logits(tokens, positions, attend, keep)[:, 0], cache
 
     def select(self, cache: "NativePath", rows: Tensor) -> "NativePath":
         """See :class:`~olmeval.backends.torch_model.TorchModel`."""
@@ -102,15 +113,9 @@ class NativeModel:
         return cache
 
     def _logits(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        path: "NativePath | None",
-        sees: Tensor | None,
-        keep: Tensor,
+        self, tokens: Tensor, positions: Tensor, attend: Attend | None, keep: Tensor
     ) -> Tensor:
-        """Logits [B, N, V] at positions ``keep``; ``sees`` [T, C + T] or [B, T, C + T]."""
-        attend = None if path is None else path.attend(sees)
+        """Logits [B, N, V] at positions ``keep`` [N]."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.autocast):
             hidden = self.module.model(tokens, positions, attend)
             logits: Tensor = self.module.lm_head(hidden[:, keep])
@@ -133,27 +138,39 @@ class NativePath:
         for layer in self.layers:
             layer.crop(length)
 
-    def attend(self, sees: Tensor | None) -> Attend:
-        """Attention to what is held and what is new; ``sees`` None: a chain, and nothing held."""
-        mask: Tensor | None = None
+    def attend(
+        self, sees: Tensor | None, distance: Tensor, windows: tuple[int | None, ...]
+    ) -> Attend:
+        """Attention of T new tokens to the C held ones and to each other.
+
+        ``sees`` [T, C + T] or [B, T, C + T] bool (None: a chain, nothing held, no window near);
+        ``distance`` [T, C + T]: how far a token lies before another; ``windows`` of the layers.
+        """
+        masks: dict[int | None, Tensor] = {}
+
+        def mask(window: int | None, dtype: torch.dtype) -> Tensor | None:
+            if sees is None:
+                return None
+            if window not in masks:
+                near = sees if window is None else sees & (distance < window)
+                # A token of padding sees nothing: the lowest number keeps it from becoming nan.
+                made = torch.zeros(near.shape, dtype=dtype, device=near.device)
+                made.masked_fill_(~near, torch.finfo(dtype).min)
+                masks[window] = made if made.dim() == 2 else made[:, None]
+            return masks[window]
 
         def attend(q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
-            nonlocal mask
             if layer == len(self.layers):
                 self.layers.append(KeyValues())
             keys, values = self.layers[layer].append(k.transpose(1, 2), v.transpose(1, 2))
-            if sees is not None and mask is None:
-                # A token of padding sees nothing: the lowest number keeps it from becoming nan.
-                mask = torch.zeros(sees.shape, dtype=q.dtype, device=q.device)
-                mask.masked_fill_(~sees, torch.finfo(q.dtype).min)
-                mask = mask if mask.dim() == 2 else mask[:, None]
+            seen = mask(windows[layer], q.dtype)
             groups = q.shape[2] // k.shape[2]
-            if groups > 1 and mask is not None:
+            if groups > 1 and seen is not None:
                 # CUDA's fast kernels take a mask or grouped heads, not both.
                 keys = keys.repeat_interleave(groups, 1)
                 values = values.repeat_interleave(groups, 1)
             y = F.scaled_dot_product_attention(
-                q.transpose(1, 2), keys, values, attn_mask=mask, is_causal=mask is None,
+                q.transpose(1, 2), keys, values, attn_mask=seen, is_causal=seen is None,
                 enable_gqa=keys.shape[1] != q.shape[2],
             )  # fmt: skip
             return y.transpose(1, 2)

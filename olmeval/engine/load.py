@@ -36,7 +36,8 @@ def load_native(checkpoint: Checkpoint, options: LoadOptions) -> "NativeBackend"
     from olmeval.backends.native import NativeBackend, NativeModel
     from olmeval.backends.tokenization import Tokenizer
     from olmeval.backends.torch_backend import pick_device
-    from olmeval.trainer.model import ModelConfig, Olmo2, RMSNorm
+    from olmeval.trainer.model import Olmo2, RMSNorm
+    from olmeval.trainer.model_config import ModelConfig
 
     if options.extra:
         raise UserError(f"the native backend knows no argument '{next(iter(options.extra))}'")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import Olmo3Config, Olmo3ForCausalLM
 
 from olmeval.backends.base import LoadOptions
 from olmeval.backends.checkpoints import find_checkpoints
@@ -14,6 +15,7 @@ from olmeval.backends.hf import TransformersBackend
 from olmeval.engine.load import load_backend, load_native
 from olmeval.errors import UserError
 from olmeval.requests import Sampling
+from olmeval.trainer.model_config import ModelConfig, Yarn
 from tests.backends.scoring import hard_requests, ll, prompts, scores
 from tests.backends.straight import StraightLine
 from tests.conftest import make_checkpoint
@@ -53,8 +55,39 @@ def test_equals_transformers(tmp_path: Path, tokenizer_dir: Path, kv_heads: int)
     assert np.abs(got[:60] - [straight.score(r)[0] for r in requests[:60]]).max() < 1e-4
 
 
-def test_generates_what_transformers_generates(checkpoint: Path) -> None:
-    found = find_checkpoints(checkpoint)[0]
+@pytest.fixture(scope="module")
+def windowed(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
+    """An OLMo-3 whose window is shorter than most prompts, stretched by YaRN."""
+    config = ModelConfig(
+        vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
+        rope_theta=10_000.0, sliding_window=20, yarn=Yarn(4.0, 512),
+    )  # fmt: skip
+    folder = make_checkpoint(tmp_path_factory.mktemp("model") / "olmo3", tokenizer_dir)
+    torch.manual_seed(0)
+    described = Olmo3Config(**{**config.hf_config(eos_id=0), "initializer_range": 0.2})
+    Olmo3ForCausalLM(described).save_pretrained(folder)
+    return folder
+
+
+def test_windows_reach_as_far_as_in_transformers(windowed: Path) -> None:
+    found = find_checkpoints(windowed)[0]
+    ours, theirs = load_native(found, CPU), TransformersBackend.load(found, CPU)
+    assert ours.model.windows == (20, 20, 20, None)
+    assert ours.info.settings["attention"] == "tree"
+    requests = many_requests()
+    got, _ = scores(ours, requests)
+    want, _ = scores(theirs, requests)
+    assert np.abs(got - want).max() < 1e-4
+    straight = StraightLine(windowed)
+    assert np.abs(got[:60] - [straight.score(r)[0] for r in requests[:60]]).max() < 1e-4
+    ours.model.windows = (None,) * 4
+    assert np.abs(scores(ours, requests)[0] - want).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "windowed"])
+def test_generates_what_transformers_generates(kind: str, request: pytest.FixtureRequest) -> None:
+    found = find_checkpoints(request.getfixturevalue(kind))[0]
     backends = [load_backend(name, found, CPU) for name in ("native", "transformers")]
     for sampling in (
         Sampling(max_tokens=24),
