@@ -9,6 +9,7 @@ BACKENDS = {
     "transformers": "olmeval.backends.hf:TransformersBackend",
     # Loaded by olmeval.engine.load, which may know the trainer.
     "native": "olmeval.backends.native:NativeBackend",
+    "vllm": "olmeval.backends.vllm:VllmBackend",
     "server": "olmeval.backends.server:ServerBackend",
 }
 
