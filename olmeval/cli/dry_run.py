@@ -1,12 +1,14 @@
 """Prints what a run would ask and how long it would take (``olmeval run --dry-run``)."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from olmeval.engine.dry_run import Asked, DryRun
-from olmeval.engine.probe import Estimate
+if TYPE_CHECKING:
+    from olmeval.engine.dry_run import Asked, DryRun
+    from olmeval.engine.probe import Estimate
 
 
-def print_dry_run(result: DryRun) -> None:
+def print_dry_run(result: "DryRun") -> None:
     """One line a task and one for the run: requests, tokens, time, and what to be careful of."""
     from rich.console import Console
     from rich.table import Table
@@ -34,7 +36,7 @@ def print_dry_run(result: DryRun) -> None:
     console.print(_summary(result), highlight=False, soft_wrap=True)
 
 
-def _cells(line: Asked, generates: bool) -> list[str]:
+def _cells(line: "Asked", generates: bool) -> list[str]:
     cells = [line.name, f"{line.requests:,}"]
     scored = line.tokens_planned > 0
     tokens = (line.tokens_naive, line.tokens_planned, line.tokens_tree)
@@ -50,7 +52,7 @@ def _cells(line: Asked, generates: bool) -> list[str]:
     return [*cells, ", ".join(f"{n:,} {name}" for name, n in named.items())]
 
 
-def _summary(result: DryRun) -> str:
+def _summary(result: "DryRun") -> str:
     parts = [f"{result.total.distinct:,} distinct requests"]
     if result.total.estimate is not None and result.speed is not None:
         parts.append(f"{_range(result.total.estimate)} by a probe of this model")
@@ -63,7 +65,7 @@ def _summary(result: DryRun) -> str:
     return "; ".join(parts)
 
 
-def _range(estimate: Estimate) -> str:
+def _range(estimate: "Estimate") -> str:
     return f"{duration(estimate.low)} to {duration(estimate.high)}"
 
 

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from olmeval.backends.base import Backend, Prompt
 from olmeval.backends.planner import Plan, Sequences, make_plan
@@ -147,25 +146,30 @@ def _out_of_time(begun: float, started: float, seconds: float, growth: int = 2) 
 def _fit(seen: Sequence[Timed], whole: tuple[int, int]) -> tuple[float, float, float]:
     """Seconds a token of rows, and of paths; the factor of their range.
 
-    Relative least squares without negative costs: some engines have no use for paths. The range is
-    two standard errors of the time for the ``whole`` plan's tokens, by the jackknife over blocks
-    (Efron and Tibshirani 1993, chapter 11).
+    The range is two standard errors of the time for the ``whole`` plan's tokens, by the jackknife
+    over blocks (Efron and Tibshirani 1993, chapter 11).
     """
-    table = np.array(seen)
-    shares = table[:, 1:3] / table[:, 3:]
-
-    def costs(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = nnls(shares[kept], np.ones(kept.sum()))[0]
-        return found
-
-    row, path = costs(np.ones(len(table), np.bool_)).tolist()
-    blocks = np.unique(table[:, 0])
+    block, amounts, seconds = np.split(np.array(seen), [1, 3], axis=1)
+    row, path = _costs(amounts, seconds).tolist()
+    blocks = np.unique(block)
     factor = UNKNOWN
     if (n := len(blocks)) > 2:
-        times = np.array([costs(table[:, 0] != k) @ whole for k in blocks])
+        others = [block[:, 0] != k for k in blocks]
+        times = np.array([_costs(amounts[kept], seconds[kept]) @ whole for kept in others])
         error = np.sqrt((n - 1) / n * ((times - times.mean()) ** 2).sum())
         factor = max(float(np.exp(2 * error / (row * whole[0] + path * whole[1]))), STEADY)
     return row, path, factor
+
+
+def _costs(amounts: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds that one of each kind [K] costs, where ``amounts`` [N, K] took ``seconds`` [N, 1].
+
+    Relative least squares without negative costs: some engines have no use for a kind of work.
+    """
+    from scipy.optimize import nnls
+
+    found: NDArray[np.float64] = nnls(amounts / seconds, np.ones(len(seconds)))[0]
+    return found
 
 
 def _generation(backend: Backend, prompts: Sequence[Prompt], seconds: float) -> tuple[float, float]:
@@ -178,7 +182,8 @@ def _generation(backend: Backend, prompts: Sequence[Prompt], seconds: float) -> 
     _continue(backend, [replace(prompts[0], ids=prompts[0].ids[:WARM_UP])], 1)
     n = max(p.sampling.n for p in prompts)
     most = max(min(len(prompts), backend.samples_at_once // n), 1)
-    batches: list[tuple[int, float]] = []
+    batches: list[tuple[int, int]] = []
+    step_seconds: list[list[float]] = []
     size, begun = 1, time.perf_counter()
     while True:
         started = time.perf_counter()
@@ -190,20 +195,24 @@ def _generation(backend: Backend, prompts: Sequence[Prompt], seconds: float) -> 
         samples = sum(p.sampling.n for p in some)
         # Samples that end early leave fewer tokens; a clock that stumbles, no time.
         steps = max(written / samples - 1, 1)
-        batches.append((samples, max(longer - again, longer / 100) / steps))
+        batches.append((1, samples))
+        step_seconds.append([max(longer - again, longer / 100) / steps])
         size *= GROWTH
         if size > most or _out_of_time(begun, started, seconds, GROWTH):
             break
-    a_step = np.array([step for _, step in batches])
-    shares = np.array([(1, samples) for samples, _ in batches]) / a_step[:, None]
-    (shared, own), _ = nnls(shares, np.ones(len(batches)))
+    shared, own = _costs(np.array(batches, np.float64), np.array(step_seconds))
     full = min(backend.samples_at_once, sum(p.sampling.n for p in prompts))
     return reading / read, float(shared / full + own)
 
 
 def _continue(backend: Backend, prompts: Sequence[Prompt], new: int) -> tuple[int, int, float]:
-    """Continues ``prompts`` by ``new`` tokens: tokens read, tokens written, seconds."""
-    asked = [replace(p, sampling=replace(p.sampling, stop=(), max_tokens=new)) for p in prompts]
+    """Continues ``prompts`` by ``new`` tokens at most: tokens read, tokens written, seconds."""
+    # Not by more than the prompt left room for.
+    limits = [min(new, p.sampling.max_tokens) for p in prompts]
+    asked = [
+        replace(p, sampling=replace(p.sampling, stop=(), max_tokens=most))
+        for p, most in zip(prompts, limits, strict=True)
+    ]
     begun = time.perf_counter()
     samples = [s for _, of_one in backend.generate(asked) for s in of_one]
     took = time.perf_counter() - begun

@@ -36,7 +36,6 @@ class Simulated:
     def __init__(self, clock: Clock, row=2e-3, path=5e-4, read=1e-4, step=8e-3, write=3e-4):
         self.clock, self.row, self.path = clock, row, path
         self.read, self.step, self.write = read, step, write
-        self.asked: list[tuple[int, ...]] = []
         # The first forward pass of a process is slow, and must not count.
         self.cold = True
 
@@ -58,7 +57,6 @@ class Simulated:
         ordered = sorted(range(len(prompts)), key=lambda k: len(prompts[k].ids))
         for lo in range(0, len(ordered), self.samples_at_once):
             batch = [prompts[k] for k in ordered[lo : lo + self.samples_at_once]]
-            self.asked += [p.ids for p in batch]
             steps = max(p.sampling.max_tokens for p in batch)
             self.clock.work(sum(len(p.ids) for p in batch) * self.read)
             self.clock.work(steps * (self.step + len(batch) * self.write))
@@ -184,6 +182,18 @@ def test_reading_and_writing(clock: Clock) -> None:
     estimate = estimated(speed, questions)
     assert estimate.seconds == pytest.approx(real_time(backend, questions), rel=0.15)
     assert estimate.low < estimate.seconds / 2 < estimate.seconds * 2 == estimate.high
+
+
+def test_no_prompt_goes_on_for_longer_than_it_may(clock: Clock) -> None:
+    backend = Simulated(clock)
+    most: list[int] = []
+    generate = backend.generate
+    backend.generate = lambda prompts: (  # type: ignore[method-assign]
+        most.extend(p.sampling.max_tokens for p in prompts) or generate(prompts)
+    )
+    short = [Request("generate", f"{k:04}", sampling=Sampling(max_tokens=5)) for k in range(50)]
+    probe.measure(backend, prepared(short))
+    assert max(most) == 5
 
 
 def test_prompts_that_nothing_answers(clock: Clock) -> None:
