@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from olmeval.trainer.attention import attention
 from olmeval.trainer.model_config import INIT_STD, ModelConfig, Yarn
+from olmeval.trainer.norm import RMSNorm
 from olmeval.trainer.rope import Rotate, rotations
 
 __all__ = ["Attend", "ModelConfig", "Olmo2", "RMSNorm", "Yarn", "build_model", "init_weights"]
@@ -28,19 +29,6 @@ __all__ = ["Attend", "ModelConfig", "Olmo2", "RMSNorm", "Yarn", "build_model", "
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 # The same for one layer.
 AttendHere = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-class RMSNorm(nn.Module):  # type: ignore[misc]
-    """``x / rms(x) * weight``, computed in fp32 and cast back (Zhang & Sennrich 2019)."""
-
-    def __init__(self, size: int, eps: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.float()
-        return F.rms_norm(x.float(), weight.shape, weight, self.eps).to(x.dtype)
 
 
 class Attention(nn.Module):  # type: ignore[misc]

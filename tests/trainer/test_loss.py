@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from olmeval.trainer.loss import IGNORE_INDEX, linear_cross_entropy
+from olmeval.trainer.loss import IGNORE_INDEX, InCache, by_chunks, fused, linear_cross_entropy
 
 N, D, V = 50, 24, 133
 
@@ -95,3 +95,58 @@ def test_bfloat16_activations() -> None:
     assert hidden.grad.dtype == torch.bfloat16
     assert weight.grad.dtype == torch.float32
     assert (weight.grad - w.grad).norm() / w.grad.norm() < 2e-2
+
+
+def test_parts_of_a_batch_sum_to_the_whole() -> None:
+    """Micro-batches and ranks divide by the tokens of all; so loss and gradients add up."""
+    hidden, weight, targets = inputs()
+    whole, _ = linear_cross_entropy(hidden, weight, targets, num_tokens=42, z_weight=0.1)
+    expected = torch.autograd.grad(whole, (hidden, weight))
+    total = torch.zeros(())
+    for rows in (slice(0, 13), slice(13, 50)):
+        part, _ = linear_cross_entropy(
+            hidden[rows], weight, targets[rows], num_tokens=42, z_weight=0.1
+        )
+        part.backward()
+        total += part.detach()
+    torch.testing.assert_close(total, whole.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(hidden.grad, expected[0], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(weight.grad, expected[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiled_kernel_equals_the_passes_in_cache(dtype: torch.dtype) -> None:
+    hidden, weight, targets = inputs(dtype)
+    hidden, weight = hidden.detach(), weight.detach()
+    scale = (targets != IGNORE_INDEX) / 42
+    rest = (weight, targets.clamp(min=0), scale, 0.3, 16)
+    ours = by_chunks(hidden, *rest, fused)
+    passes = by_chunks(hidden, *rest, InCache(16, weight, dtype))
+    tolerance = {"rtol": 1e-5, "atol": 1e-7} if dtype == torch.float32 else {}
+    for mine, other in zip(ours, passes, strict=True):
+        torch.testing.assert_close(mine, other, **tolerance)
+
+
+def test_compiled_it_is_the_same_in_one_graph() -> None:
+    def loss(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return linear_cross_entropy(
+            hidden.tanh(), weight, targets, num_tokens=42, z_weight=0.1, chunk=16
+        )[0]
+
+    hidden, weight, targets = inputs()
+    expected = torch.autograd.grad(loss(hidden, weight), (hidden, weight))
+    found = torch.autograd.grad(
+        torch.compile(loss, fullgraph=True)(hidden, weight), (hidden, weight)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_the_operator_keeps_its_contract() -> None:
+    """Shapes for the compiler, gradients, no aliases: torch's own examination."""
+    hidden, weight, targets = inputs()
+    scale = torch.full((N,), 1 / N)
+    torch.library.opcheck(
+        torch.ops.olmeval.linear_cross_entropy.default,
+        (hidden, weight, targets.clamp(min=0), scale, 0.1, 16),
+    )
