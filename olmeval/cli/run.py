@@ -16,6 +16,7 @@ EPILOG = """\b
 Examples:
   olmeval run --model checkpoints/my-run --tasks arc_easy:rc:5shot basic_skills
   olmeval run --model allenai/OLMo-2-0425-1B --tasks hellaswag:rc --limit 200
+  olmeval run --model checkpoints/my-run --tasks core_9mcqa::olmes --dry-run
 """
 
 
@@ -109,6 +110,7 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Answers shared by all runs; default: $OLMEVAL_STORE, else in the cache folder.",
 )
+@click.option("--dry-run", is_flag=True, help="Count requests and tokens, estimate the time, stop.")
 @click.option("--allow-errors", is_flag=True, help="Accept instances that could not be scored.")
 @click.option("--json", "as_json", is_flag=True, help="Print the long table as JSON.")
 def run(
@@ -133,6 +135,7 @@ def run(
     gpus_per_worker: float | None,
     ray_address: str | None,
     store: Path | None,
+    dry_run: bool,
     allow_errors: bool,
     as_json: bool,
 ) -> None:
@@ -140,30 +143,41 @@ def run(
 
     A run that was interrupted, even killed, continues when the same command is given again.
     """
+    from olmeval.cli.dry_run import print_dry_run
     from olmeval.cli.results import print_table
-    from olmeval.engine.evaluate import evaluate_many
+    from olmeval.engine.evaluate import evaluate_many, plan_run
     from olmeval.engine.settings import Execution, Settings
     from olmeval.results.run import long_table, records
 
+    settings = Settings(
+        backend=backend,
+        backend_args=parse_pairs("--backend-args", backend_args),
+        device=device,
+        dtype=dtype,
+        tokenizer=tokenizer,
+        bos=bos,
+        max_length=max_length,
+        batch_size=batch_size,
+        row_tokens=row_tokens,
+        window_overlap=window_overlap,
+        max_new_tokens=max_new_tokens,
+    )
+    if dry_run:
+        plan = plan_run(
+            models, tasks, limit=parse_limit(limit), settings=settings, task_paths=task_path
+        )
+        if as_json:
+            click.echo(json.dumps(plan.to_json(), indent=2))
+        else:
+            print_dry_run(plan)
+        return
     try:
         runs = evaluate_many(
             models,
             tasks,
             output=output,
             limit=parse_limit(limit),
-            settings=Settings(
-                backend=backend,
-                backend_args=parse_pairs("--backend-args", backend_args),
-                device=device,
-                dtype=dtype,
-                tokenizer=tokenizer,
-                bos=bos,
-                max_length=max_length,
-                batch_size=batch_size,
-                row_tokens=row_tokens,
-                window_overlap=window_overlap,
-                max_new_tokens=max_new_tokens,
-            ),
+            settings=settings,
             execution=Execution(executor, workers, gpus_per_worker, ray_address),
             store=store,
             task_paths=task_path,

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from olmeval.backends.base import ModelInfo
 from olmeval.backends.checkpoints import SERVER_URL, Checkpoint, find_checkpoints
+from olmeval.engine.dry_run import DryRun, dry_run
 from olmeval.engine.folder import RunFolder
 from olmeval.engine.infer import about, model_key
 from olmeval.engine.opening import Opened, open_model
 from olmeval.engine.prepare import Part, Prepared
 from olmeval.engine.progress import Bars
 from olmeval.engine.settings import Execution, Settings
-from olmeval.engine.shards import Model, Shard, release, run_shard
+from olmeval.engine.shards import Model, Shard, loaded, release, run_shard
 from olmeval.engine.work import Work, load_work
 from olmeval.errors import UserError
 from olmeval.executors.base import Done
@@ -90,6 +91,32 @@ def evaluate_many(
     if not allow_errors:
         _raise_errors(runs)
     return runs
+
+
+def plan_run(
+    models: Sequence[str | Path],
+    tasks: Sequence[str],
+    *,
+    limit: int | float | None = None,
+    settings: Settings | None = None,
+    task_paths: Sequence[str | Path] = (),
+) -> DryRun:
+    """What :func:`evaluate_many` would ask of each model, and how long the first one would take.
+
+    The time comes from a probe of some seconds; nothing is stored.
+    """
+    settings = settings or Settings()
+    work = load_work(tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens)
+    checkpoint = _distinct(models)[0]
+    model = Model(checkpoint, settings.backend or _backend(checkpoint), settings.load_options)
+    opened = open_model(model)
+    try:
+        return dry_run(
+            work, opened.tokenizer, opened.info.max_length, opened.row_tokens,
+            settings.batch_size, settings.window_overlap, loaded(model),
+        )  # fmt: skip
+    finally:
+        release()
 
 
 def _distinct(models: Sequence[str | Path]) -> list[Checkpoint]:
