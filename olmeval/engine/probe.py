@@ -147,18 +147,20 @@ def _fit(seen: Sequence[Timed], whole: tuple[int, int]) -> tuple[float, float, f
     """Seconds a token of rows, and of paths; the factor of their range.
 
     The range is two standard errors of the time for the ``whole`` plan's tokens, by the jackknife
-    over blocks (Efron and Tibshirani 1993, chapter 11).
+    over blocks (Efron and Tibshirani 1993, chapter 11). Too few blocks tell neither the range nor
+    the one kind of token from the other.
     """
     block, amounts, seconds = np.split(np.array(seen), [1, 3], axis=1)
+    n = len(blocks := np.unique(block))
+    if n < 3:
+        each = float(seconds.sum() / amounts.sum())
+        return each, each, UNKNOWN
     row, path = _costs(amounts, seconds).tolist()
-    blocks = np.unique(block)
-    factor = UNKNOWN
-    if (n := len(blocks)) > 2:
-        others = [block[:, 0] != k for k in blocks]
-        times = np.array([_costs(amounts[kept], seconds[kept]) @ whole for kept in others])
-        error = np.sqrt((n - 1) / n * ((times - times.mean()) ** 2).sum())
-        factor = max(float(np.exp(2 * error / (row * whole[0] + path * whole[1]))), STEADY)
-    return row, path, factor
+    others = [block[:, 0] != k for k in blocks]
+    times = np.array([_costs(amounts[kept], seconds[kept]) @ whole for kept in others])
+    error = np.sqrt((n - 1) / n * ((times - times.mean()) ** 2).sum())
+    factor = float(np.exp(2 * error / (row * whole[0] + path * whole[1])))
+    return row, path, max(factor, STEADY)
 
 
 def _costs(amounts: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
