@@ -9,7 +9,8 @@ of a run that nobody watched, and a run that was killed ends with the same rows.
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from olmeval.trainer.checkpoint import truncate_lines
 if TYPE_CHECKING:
     from olmeval.backends.native import NativeBackend
     from olmeval.trainer.loop import Live
+    from olmeval.trainer.model import Olmo2
     from olmeval.trainer.recipe import EvaluationSpec
 
 EVAL = "eval.jsonl"
@@ -57,7 +59,8 @@ class InLoop:
                     f"evaluation.tasks: '{task.task.name}' generates, which takes too long between "
                     "steps; take its bpb format, or score checkpoints with olmeval run"
                 )
-        self.backend = _backend(live)
+        with _still(live.model):
+            self.backend = _backend(live)
         self.prepared = self.work.prepare(
             self.backend.tokenizer, self.backend.info.max_length, self.backend.max_row_tokens
         )
@@ -93,13 +96,9 @@ class InLoop:
 
     def _ask(self) -> Scores:
         """The live model's answers."""
-        model, plan = self.live.model, self.prepared.plan
-        training = model.training
-        model.eval()
-        try:
+        plan = self.prepared.plan
+        with _still(self.live.model):
             parts = list(self.backend.score(plan, plan.steps))
-        finally:
-            model.train(training)
         answers = Answers.scored(
             self.prepared.keys,
             plan.slots,
@@ -107,6 +106,21 @@ class InLoop:
             np.concatenate([part.greedy for part in parts]),
         )
         return collect(len(self.work.requests), self.prepared, answers)
+
+
+@contextmanager
+def _still(model: "Olmo2") -> Iterator[None]:
+    """The model as it is scored: nothing is dropped, and its compiled parts, if any, run as they
+    were written, since rows of a tree hardly ever have the same shape twice."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        model.train(training)
 
 
 def _backend(live: "Live") -> "NativeBackend":
