@@ -293,7 +293,8 @@ def test_a_swarm_whose_workers_are_killed_ends_with_every_proxy_as_if_alone(
             target=lambda: hit.extend(kill_at(moments, pool, recipes, output)), daemon=True
         )
         killer.start()
-        result = run_swarm(recipes, output, executor=pool, progress=False)
+        # All three may hit the same proxy.
+        result = run_swarm(recipes, output, executor=pool, retries=3, progress=False)
         killer.join(10)
     assert len(hit) == 3
     assert [p.status for p in result.proxies] == ["done"] * 16
