@@ -28,6 +28,7 @@ class VllmBackend:
 
     # Several batches, so that few of the engine's places are empty while a group ends.
     samples_at_once = 1024
+    fixed_batches = False
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from olmeval.engine.prepare import prepare
 from olmeval.engine.shards import Model, loaded, release
 from olmeval.requests import Request
 from olmeval.results.segments import ResponseStore
+from tests.backends.completions_server import Serving, serve
 from tests.backends.hard import hard_requests
 from tests.backends.straight import StraightLine
 from tests.conftest import make_checkpoint
@@ -27,6 +28,15 @@ def requests() -> list[Request]:
     return hard_requests(REQUESTS)
 
 
+# Heads of 32 channels: the fewest that vLLM's CPU attention takes.
+SHAPE = {"hidden_size": 64, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def without_bos(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("plain") / "tiny", tokenizer_dir, **SHAPE)
+
+
 @pytest.fixture(scope="module")
 def with_bos(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
     """A checkpoint whose tokenizer has a BOS token."""
@@ -35,19 +45,19 @@ def with_bos(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> P
     folder = tmp_path_factory.mktemp("bos")
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir, bos_token="<|endoftext|>")
     tokenizer.save_pretrained(folder / "tokenizer")
-    return make_checkpoint(folder / "tiny", folder / "tokenizer", seed=3)
+    return make_checkpoint(folder / "tiny", folder / "tokenizer", seed=3, **SHAPE)
 
 
 @pytest.fixture(scope="module")
 def expected(
-    checkpoint: Path, with_bos: Path, requests: list[Request]
+    without_bos: Path, with_bos: Path, requests: list[Request]
 ) -> Callable[[bool], list[tuple[float, bool, int]]]:
     """The straight line's (log-probability, greedy, tokens), without and with BOS."""
     known: dict[bool, list[tuple[float, bool, int]]] = {}
 
     def of(bos: bool) -> list[tuple[float, bool, int]]:
         if bos not in known:
-            straight = StraightLine(with_bos if bos else checkpoint, WINDOW, bos)
+            straight = StraightLine(with_bos if bos else without_bos, WINDOW, bos)
             known[bos] = [straight.score(r) for r in requests]
         return known[bos]
 
@@ -82,8 +92,8 @@ def assert_agrees(scores: Scores, expected: list[tuple[float, bool, int]]) -> No
         pytest.param("vllm", marks=pytest.mark.vllm),
     ],
 )
-def test_a_backend_agrees(name, bos, expected, requests, checkpoint, with_bos, tmp_path) -> None:
-    source = find_checkpoints(with_bos if bos else checkpoint)[0]
+def test_a_backend_agrees(name, bos, expected, requests, without_bos, with_bos, tmp_path) -> None:
+    source = find_checkpoints(with_bos if bos else without_bos)[0]
     options = LoadOptions(
         device="cpu", dtype="float32", max_length=WINDOW, bos="always" if bos else "never"
     )
@@ -95,8 +105,8 @@ def test_a_backend_agrees(name, bos, expected, requests, checkpoint, with_bos, t
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["no-bos", "bos"])
-def test_plain_batches_agree(bos, expected, requests, checkpoint, with_bos, tmp_path) -> None:
-    source = find_checkpoints(with_bos if bos else checkpoint)[0]
+def test_plain_batches_agree(bos, expected, requests, without_bos, with_bos, tmp_path) -> None:
+    source = find_checkpoints(with_bos if bos else without_bos)[0]
     options = LoadOptions(device="cpu", max_length=WINDOW, bos="always" if bos else "never")
     backend = loaded(Model(source, "transformers", options))
     backend.tree = False
@@ -104,3 +114,16 @@ def test_plain_batches_agree(bos, expected, requests, checkpoint, with_bos, tmp_
         assert_agrees(scores_of(backend, requests, tmp_path), expected(bos))
     finally:
         release()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bos", [False, True], ids=["no-bos", "bos"])
+def test_a_server_agrees(bos, expected, requests, without_bos, with_bos, tmp_path) -> None:
+    folder = with_bos if bos else without_bos
+    options = LoadOptions(max_length=WINDOW, bos="always" if bos else "never")
+    with serve(Serving(folder)) as (url, _):
+        backend = loaded(Model(find_checkpoints(url)[0], "server", options))
+        try:
+            assert_agrees(scores_of(backend, requests, tmp_path), expected(bos))
+        finally:
+            release()
