@@ -16,8 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Olmo2Config, Olmo3Con
 from olmeval.errors import UserError
 from olmeval.trainer.attention import attention, pack_documents
 from olmeval.trainer.loss import linear_cross_entropy
-from olmeval.trainer.model import ModelConfig, Olmo2, Yarn, build_model
-from olmeval.trainer.presets import CPU, LADDER, preset
+from olmeval.trainer.model import ModelConfig, Yarn, build_model
 
 SMALL = ModelConfig(
     vocab_size=97,
@@ -211,54 +210,6 @@ def test_positions_do_not_see_the_future() -> None:
     assert difference[20:].min() > 0
 
 
-@pytest.mark.parametrize("name", [*CPU, *LADDER])
-def test_counts_equal_the_module(name: str) -> None:
-    config = preset(name)
-    with torch.device("meta"):
-        model = Olmo2(config)
-    total = sum(p.numel() for p in model.parameters())
-    assert config.params_total == total
-    assert config.params == total - model.model.embed_tokens.weight.numel()
-
-
-# (name, N, total to three digits, GFLOP a token at T = 4096): OLMo-ladder's MODEL_PARAMS and
-# OLMo-core's flop count.
-PUBLISHED = [
-    ("14m", 13_895_808, "26.7M", 0.109),
-    ("30m", 29_102_336, "54.8M", 0.225),
-    ("60m", 57_422_208, "96.0M", 0.496),
-    ("100m", 101_736_960, "153M", 0.912),
-    ("190m", 190_354_176, "267M", 1.595),
-    ("370m", 371_262_464, "474M", 3.03),
-    ("600m", 597_382_464, "732M", 4.64),
-    ("760m", 758_220_288, "912M", 5.76),
-    ("1b", 1_279_395_840, "1.485B", 9.29),
-    ("3b", 3_169_537_280, "3.50B", 21.6),
-    ("7b", 6_887_575_552, "7.299B", 47.8),
-    ("13b", 13_202_396_160, "13.7B", 89.3),
-]
-
-
-@pytest.mark.parametrize(("name", "params", "total", "gflops"), PUBLISHED)
-def test_counts_equal_the_published_digits(
-    name: str, params: int, total: str, gflops: float
-) -> None:
-    config = preset(name)
-    assert config.params == params
-    decimals = len(total[:-1].partition(".")[2])
-    unit = {"M": 1e6, "B": 1e9}[total[-1]]
-    assert f"{config.params_total / unit:.{decimals}f}" == total[:-1]
-    decimals = len(str(gflops).partition(".")[2])
-    assert round(config.flops_per_token(4096) / 1e9, decimals) == gflops
-
-
-@pytest.mark.parametrize(
-    ("name", "total"), [("cpu-0.7m", 738_368), ("cpu-3m", 2_951_296), ("cpu-7m", 7_409_920)]
-)
-def test_cpu_presets_are_the_size_they_say(name: str, total: int) -> None:
-    assert preset(name).params_total == total
-
-
 def test_grouped_attention_counts() -> None:
     config = replace(SMALL, num_key_value_heads=2)
     assert config.params_total == sum(p.numel() for p in build_model(config, 0).parameters())
@@ -305,8 +256,3 @@ def test_initial_weights_follow_the_generator_order() -> None:
 def test_impossible_sizes_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         replace(SMALL, **change)
-
-
-def test_an_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"no 'cpu-07m'; did you mean 'cpu-7m'|'cpu-0.7m'"):
-        preset("cpu-07m")
