@@ -8,17 +8,21 @@
     <output>/step<N>/
         model.safetensors, config.json, tokenizer files   as transformers and vLLM load them
         checkpoint.json          run, step, tokens, FLOPs, sizes, mixture, recipe hash
-        train_state/             torch.distributed.checkpoint: weights, optimizer, counters
+        progress.json            what the loop resumes with: counters, lines not yet written
+        train_state/             torch.distributed.checkpoint: weights, optimizer, averages
+        ema/                     if asked for: the moving average of the weights, as a model
 
 A step folder appears whole or not at all. Nothing random happens after initialisation and a batch
-is a function of its step, so weights, optimizer and counters are the whole state.
+is a function of its step, so these are the whole state, for any number of processes.
 """
 
 import json
+import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,16 +31,19 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.tensor import DTensor
 
 from olmeval.errors import CorruptFileError, UserError
-from olmeval.files import atomic_dir, atomic_path, locked, read_json, sha256_json, write_json
+from olmeval.files import atomic_path, fsync, locked, read_json, sha256_json, write_json
 from olmeval.trainer.model import Olmo2
+from olmeval.trainer.parallel import World
 from olmeval.trainer.recipe import Plan
 
 STEP = re.compile(r"step(\d+)")
-RUN, METRICS = "run.json", "metrics.jsonl"
+RUN, METRICS, PROGRESS = "run.json", "metrics.jsonl", "progress.json"
 # Not only tokenizer.json: transformers needs the class and special tokens of the others.
 TOKENIZER_FILES = "*token*.json"
 
@@ -93,99 +100,237 @@ def complete_checkpoints(output: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def save_checkpoint(
-    output: Path,
-    plan: Plan,
-    model: Olmo2,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    counters: dict[str, int],
-) -> Path:
-    """Writes ``output/step<step>`` and returns it. Raises :class:`UserError` if it cannot."""
-    path = output / f"step{step}"
+class Saver:
+    """Writes the checkpoints of a run, all ranks together; in the background if the recipe says so.
+
+    ``on_saved`` gets the folder of each on rank 0 once it is complete. A context manager: leaving
+    it without an error waits for the last one.
+    """
+
+    def __init__(
+        self, output: Path, plan: Plan, world: World, on_saved: Callable[[Path], None] | None
+    ):
+        self.output, self.plan, self.world, self.on_saved = output, plan, world, on_saved
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.running: tuple[Future[None], Path] | None = None
+        self.passing: Path | None = None
+        """The last checkpoint, if the next one replaces it."""
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self.pool.shutdown()
+
+    def save(
+        self, model: Olmo2, state: dict[str, Any], step: int, progress: dict[str, Any]
+    ) -> None:
+        """Saves ``state``, made by :func:`train_state`, as ``step<step>``.
+
+        ``progress`` is what the loop resumes with besides, as JSON; with a true ``passing`` in it,
+        the checkpoint is only there to be resumed from, and goes when the next one comes. Raises
+        :class:`UserError` if it cannot be written, for one in the background at a later call.
+        """
+        self.wait()
+        path, tmp = self.output / f"step{step}", self.output / f".step{step}.tmp"
+        self.world.on_main(lambda: _fresh(tmp))
+        later = self.plan.recipe.checkpoint.asynchronous
+        models = {"": _whole(model.state_dict(), self.world.main, copy=later)}
+        if "ema" in state:
+            models["ema"] = _whole(state["ema"], self.world.main, copy=later)
+        folder, group = tmp / "train_state", self.world.files
+        with _writing(path, tmp), _single_process():
+            if later:
+                written = dcp.async_save(state, checkpoint_id=folder, process_group=group)
+            else:
+                dcp.save(state, checkpoint_id=folder, process_group=group)
+
+        def finish() -> None:
+            with _writing(path, tmp):
+                if later:
+                    written.result()
+                if self.world.main:  # which has waited for all ranks by now
+                    for name, weights in models.items():
+                        _export(tmp / name, self.plan, step, weights)
+                    write_json(tmp / PROGRESS, progress)
+                    _publish(tmp, path)
+
+        if later:
+            self.running = (self.pool.submit(finish), path)
+        else:
+            self.world.on_main(finish)
+            self._complete(path)
+
+    def resume(self, path: Path) -> None:
+        """Goes on after the checkpoint ``path``, which was written before."""
+        self._complete(path)
+
+    def poll(self) -> None:
+        """Reports a checkpoint that was finished in the background; waits for nothing."""
+        if self.running is not None and self.running[0].done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits until what was begun is written, and reports it."""
+        if self.running is not None:
+            (future, path), self.running = self.running, None
+            future.result()
+            self._complete(path)
+
+    def _complete(self, path: Path) -> None:
+        if not self.world.main:
+            return
+        if self.passing is not None and self.passing != path:
+            shutil.rmtree(self.passing)
+        self.passing = path if is_passing(path) else None
+        if self.on_saved and self.passing is None:
+            self.on_saved(path)
+
+
+def is_passing(checkpoint: Path) -> bool:
+    """Whether a checkpoint is only there to be resumed from, made when its run was stopped."""
+    return bool(read_json(checkpoint / PROGRESS).get("passing"))
+
+
+def _fresh(folder: Path) -> None:
+    with _writing(folder, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+
+
+def _publish(tmp: Path, path: Path) -> None:
+    """Makes a folder durable under its name."""
+    for file in tmp.rglob("*"):
+        fsync(file)
+    fsync(tmp)
+    if path.exists():
+        shutil.rmtree(path)
+    os.replace(tmp, path)
+    fsync(path.parent)
+
+
+@contextmanager
+def _writing(path: Path, tmp: Path) -> Iterator[None]:
+    """Makes errors a :class:`UserError` that names ``path``, and removes what was written."""
     try:
-        with atomic_dir(path) as tmp:
-            _write_checkpoint(tmp, plan, model, optimizer, step, counters)
+        yield
+    except OSError as error:
+        shutil.rmtree(tmp, ignore_errors=True)
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
     except (SafetensorError, CheckpointException) as error:
         # Both hide the OSError of a full disk.
+        shutil.rmtree(tmp, ignore_errors=True)
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"cannot write '{path}': {reason}") from error
-    return path
 
 
-def _write_checkpoint(
-    tmp: Path,
-    plan: Plan,
-    model: Olmo2,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    counters: dict[str, int],
-) -> None:
-    recipe, tokens = plan.recipe, step * plan.batch_tokens
-    weights = {name: value.cpu() for name, value in model.state_dict().items()}
-    save_file(weights, tmp / "model.safetensors", metadata={"format": "pt"})
-    # safetensors writes for the owner alone; checkpoints are for whoever may read the folder.
-    (tmp / "model.safetensors").chmod(0o644)
+def _whole(state: Mapping[str, Tensor], keep: bool, copy: bool) -> dict[str, Tensor]:
+    """Weights in one piece in this process's memory, or nothing; all ranks have to ask.
+
+    ``copy``: not shared with the tensors that are trained on.
+    """
+    whole = {}
+    for name, value in state.items():
+        full = value.detach()
+        if isinstance(full, DTensor):
+            full = full.full_tensor()
+        if keep:
+            whole[name] = full.to("cpu", copy=copy)
+    return whole
+
+
+def _export(folder: Path, plan: Plan, step: int, weights: dict[str, Tensor]) -> None:
+    folder.mkdir(exist_ok=True)
+    dtype = plan.recipe.checkpoint.dtype
     manifest = plan.manifest
-    config = plan.model.hf_config(eos_id=manifest.eos_id, bos_id=manifest.bos_id)
-    write_json(tmp / "config.json", config)
-    for file in (recipe.data.root / manifest.tokenizer.path).glob(TOKENIZER_FILES):
-        shutil.copyfile(file, tmp / file.name)
-    state = _state(model, optimizer)
-    with _single_process():
-        dcp.save({**state, "counters": counters}, checkpoint_id=tmp / "train_state")
+    export_hf(
+        folder,
+        weights,
+        plan.model.hf_config(eos_id=manifest.eos_id, bos_id=manifest.bos_id, dtype=dtype),
+        plan.recipe.data.root / manifest.tokenizer.path,
+    )
+    tokens = step * plan.batch_tokens
     about = {
-        "run": recipe.name,
-        "family": recipe.family,
+        "run": plan.recipe.name,
+        "family": plan.recipe.family,
         "step": step,
         "tokens": tokens,
         "flops": plan.flops(tokens),
         "params": plan.model.params,
         "params_total": plan.model.params_total,
-        "seed": recipe.seed,
+        "seed": plan.recipe.seed,
         "mix": plan.mix_name,
         "mixture": plan.mixture.weights(),
         "recipe_hash": sha256_json(plan.settings()),
     }
-    write_json(tmp / "checkpoint.json", about)
+    write_json(folder / "checkpoint.json", about)
+
+
+def export_hf(
+    folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any], tokenizer: Path
+) -> None:
+    """Writes a model as transformers and vLLM load it: weights, ``config.json`` and tokenizer.
+
+    ``weights`` go out in the ``dtype`` that ``config`` names; ``tokenizer`` is the folder whose
+    files are copied.
+    """
+    dtype = getattr(torch, config["dtype"])
+    tensors = {name: value.to(dtype).contiguous() for name, value in weights.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    # safetensors writes for the owner alone; checkpoints are for whoever may read the folder.
+    (folder / "model.safetensors").chmod(0o644)
+    write_json(folder / "config.json", config)
+    for file in tokenizer.glob(TOKENIZER_FILES):
+        shutil.copyfile(file, folder / file.name)
+
+
+def train_state(
+    model: Olmo2, optimizer: torch.optim.Optimizer, **averages: dict[str, Tensor]
+) -> dict[str, Any]:
+    """What training goes on with, by parameter name, as resharding needs it."""
+    weights, moments = get_state_dict(model, optimizer)
+    return {"model": weights, "optimizer": moments, **averages}
 
 
 def load_checkpoint(
-    path: Path, model: Olmo2, optimizer: torch.optim.Optimizer
-) -> tuple[int, dict[str, int]]:
-    """Restores model and optimizer in place; returns (step, counters). Raises UserError."""
-    about = read_json(path / "checkpoint.json")
-    state = _state(model, optimizer)
-    counters = {"skipped": 0}
-    loaded = {**state, "counters": counters}
+    path: Path, model: Olmo2, optimizer: torch.optim.Optimizer, state: dict[str, Any], world: World
+) -> tuple[int, dict[str, Any]]:
+    """Restores model, optimizer and what else is in ``state`` in place; returns (step, progress).
+
+    However many processes wrote it. Raises :class:`UserError`.
+    """
+    about, progress = read_json(path / "checkpoint.json"), read_json(path / PROGRESS)
+    load_state(path, state, world)
+    set_state_dict(
+        model,
+        optimizer,
+        model_state_dict=state["model"],
+        optim_state_dict=state["optimizer"],
+    )
+    return int(about["step"]), progress
+
+
+def load_state(path: Path, state: dict[str, Any], world: World) -> None:
+    """Reads the parts of a checkpoint's training state that ``state`` has, into its tensors."""
     try:
         with _single_process():
-            dcp.load(loaded, checkpoint_id=path / "train_state")
+            dcp.load(state, checkpoint_id=path / "train_state", process_group=world.files)
     except (Exception, CheckpointException) as error:  # the latter derives from BaseException
         raise CorruptFileError(
             f"cannot resume from '{path / 'train_state'}' ({type(error).__name__}); "
             "delete the step's folder to resume from the one before"
         ) from error
-    set_state_dict(
-        model,
-        optimizer,
-        model_state_dict=loaded["model"],
-        optim_state_dict=loaded["optimizer"],
-    )
-    return int(about["step"]), loaded["counters"]
-
-
-def _state(model: Olmo2, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Model and optimizer state keyed by parameter name, as resharding will need it."""
-    model_state, optimizer_state = get_state_dict(model, optimizer)
-    return {"model": model_state, "optimizer": optimizer_state}
 
 
 @contextmanager
 def _single_process() -> Iterator[None]:
     """Silences the warning that there is no process group: one process is meant."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
         yield
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 def build_optimizer(
@@ -39,6 +40,8 @@ def clipped_step(
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()
     skipped = (~norm.isfinite()).float()
     optimizer.grad_scale = (norm / max_norm).clamp(min=1.0)
     optimizer.found_inf = skipped

@@ -75,8 +75,12 @@ class DataSpec(Config):
     repeat: Literal["error", "clip"] = "error"
     """What to do with a domain that would need more."""
     seed: int = Field(0, ge=0)
-    verify: Literal["size", "hash"] = "hash"
+    verify: Literal["size", "hash"] = "size"
     """How much of the shards to check at the start; "hash" reads every byte once."""
+    instance_filter: bool = False
+    """Takes no loss on sequences that repeat themselves; see :func:`instances.repetitive`."""
+    document_masking: bool = False
+    """Lets tokens attend only within their document."""
 
     @field_validator("mixture", mode="before")
     @classmethod
@@ -91,6 +95,16 @@ class DataSpec(Config):
         return value
 
 
+# How a run is carried out and told of, but not what comes of it: it may go on with other values.
+EXECUTION: Any = {
+    "evaluation": True,
+    "trackers": True,
+    "train": {"device", "micro_batch_size", "compile", "activation_checkpointing", "shard",
+              "replicate"},
+    "checkpoint": {"asynchronous"},
+}  # fmt: skip
+
+
 class TrainSpec(Config):
     """Length and shape of the run."""
 
@@ -98,9 +112,22 @@ class TrainSpec(Config):
     seq_len: Count = Field(gt=0)
     batch_size: Count = Field(gt=0)
     """Sequences a step."""
+    micro_batch_size: Count | None = Field(None, gt=0)
+    """Sequences that a process sends through the model at once; default: all of its share."""
     z_loss: Rate = Field(1e-5, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products; parameters, norms and the loss stay in float32."""
+    float8: bool = False
+    """Matrix products of the blocks in float8, by torchao."""
+    compile: Literal["block", "whole"] | None = None
+    """What torch.compile takes: one block for all, or the decoder as a whole."""
+    activation_checkpointing: Literal["full"] | Annotated[float, Field(ge=0, le=1)] | None = None
+    """What is computed again on the way back: all within blocks, or as much as it takes to keep
+    only this fraction of the activations (needs ``compile``)."""
+    shard: Count | None = Field(None, gt=0)
+    """Processes that share one copy of weights and optimizer; default: all of a copy."""
+    replicate: Count | None = Field(None, gt=0)
+    """Copies; default: as many as ``shard`` makes of the processes."""
     device: str = "auto"
 
 
@@ -133,6 +160,15 @@ class CheckpointSpec(Config):
 
     every: Count = Field(gt=0)
     """Steps."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the exported weights; what a run resumes from stays in float32."""
+    asynchronous: bool = False
+    """Writes while training goes on, at the price of a copy in the processor's memory."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Keeps a moving average of the weights that forgets 1 - ``ema`` of itself a step, and exports
+    it as ``ema`` in every checkpoint."""
+    average: Count | None = Field(None, gt=1)
+    """Exports the mean of this many last checkpoints as ``average`` when the run ends."""
 
 
 class EvaluationSpec(Config):
@@ -164,6 +200,8 @@ class Recipe(Config):
     evaluation: EvaluationSpec | None = None
     log_every: Count = Field(10, gt=0)
     """Steps that one line of ``metrics.jsonl`` averages."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the lines of ``metrics.jsonl`` go besides."""
 
 
 class MixFile(Config):
@@ -204,12 +242,14 @@ class Plan:
 
         The data counts by content and not by path, so that it may be moved.
         """
-        recipe = self.recipe.model_dump(mode="json", exclude={"evaluation"})
+        recipe = self.recipe.model_dump(mode="json", exclude=EXECUTION)
         recipe["model"] = asdict(self.model)
         recipe["schedule"] = asdict(self.schedule)
         recipe["data"] = {
             "seed": self.recipe.data.seed,
             "mix_name": self.mix_name,
+            "instance_filter": self.recipe.data.instance_filter,
+            "document_masking": self.recipe.data.document_masking,
             "counts": {share.domain: share.drawn for share in self.mixture.shares},
             "manifest": sha256_json(self.manifest.model_dump(mode="json")),
         }

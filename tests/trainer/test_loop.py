@@ -22,10 +22,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from olmeval.errors import UserError
 from olmeval.files import sha256_json
-from olmeval.trainer import checkpoint, loop
+from olmeval.trainer import checkpoint
+from olmeval.trainer.log import Log
 from olmeval.trainer.loop import train
 from olmeval.trainer.model import build_model
 from olmeval.trainer.recipe import resolve
+from olmeval.trainer.runtime import Objective
 
 
 def rows(output: Path) -> list[dict[str, Any]]:
@@ -230,7 +232,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_checkpoint(
 
 def test_metrics_on_a_full_disk_are_named() -> None:
     with open("/dev/full", "wb", buffering=0) as file:
-        log = loop.Log(file, 1, {"skipped": 0})
+        log = Log(file, 1)
         log.add(torch.tensor(1.0), torch.tensor(1.0), torch.tensor(0.0), 0.0)
         with pytest.raises(UserError, match="cannot write '/dev/full': No space left"):
             log.write(1, 0.1)
@@ -254,7 +256,7 @@ def test_non_finite_steps_are_skipped_counted_and_survive_resumption(
     make_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    real = loop.batch_loss
+    real = Objective.forward
     calls = {"n": 0}
 
     def poisoned(*args: Any, **options: Any) -> Any:
@@ -263,7 +265,7 @@ def test_non_finite_steps_are_skipped_counted_and_survive_resumption(
         bad = calls["n"] in (4, 5, 6, 12)
         return (loss * float("nan"), entropy * float("nan")) if bad else (loss, entropy)
 
-    monkeypatch.setattr(loop, "batch_loss", poisoned)
+    monkeypatch.setattr(Objective, "forward", poisoned)
     result = train(make_recipe(), whole, progress=False)
     assert result.skipped == 4
     by_step = {r["step"]: r for r in rows(whole)}
