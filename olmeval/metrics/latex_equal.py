@@ -30,6 +30,8 @@ def sympy_equal(gold: str, answer: str) -> str:
         return "unparsable"
     try:
         return "equal" if sympy.simplify(left - right) == 0 else "different"
+    except MemoryError:
+        raise  # the grader's own limit, which is counted as such
     except Exception:
         # Relations cannot be subtracted, some functions not simplified: wrong, as published.
         return "different"
@@ -41,7 +43,7 @@ def _parse(text: str) -> Any:
     parser = _parser()
     try:
         return parser.parse_latex(text)
-    except ImportError:
+    except (ImportError, MemoryError):
         raise
     except Exception:
         return None
