@@ -1,5 +1,8 @@
 """Schedules against tables worked out by hand."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from olmeval.errors import UserError
@@ -45,3 +48,47 @@ def test_the_batch_size_does_not_change_the_area() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="do not fit into 100 tokens"):
         Schedule("wsd", total=100, warmup=60, decay=50)
+
+
+WSDS = Schedule(
+    "wsds", total=1000, warmup=20, final=0.1, ends=(100, 400, 1000), decays=(10, 60, 300)
+)
+# Tokens and what the factor is there: both sides of every boundary.
+PERIODS = [
+    (0, 0), (10, 0.5), (20, 1), (90, 1), (95, 0.55), (100, 0.1),
+    (100.001, 1), (340, 1), (355, 0.775), (400, 0.1),
+    (400.001, 1), (700, 1), (850, 0.55), (1000, 0.1), (1100, 0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tokens", "expected"), PERIODS)
+def test_every_period_falls_and_starts_again(tokens: float, expected: float) -> None:
+    assert WSDS.factor(tokens) == pytest.approx(expected)
+
+
+def test_a_single_period_is_wsd() -> None:
+    single = Schedule("wsds", total=1000, warmup=100, final=0.1, ends=(1000,), decays=(200,))
+    wsd = Schedule("wsd", total=1000, warmup=100, final=0.1, decay=200)
+    assert [single.factor(t) for t in range(1001)] == [wsd.factor(t) for t in range(1001)]
+
+
+def test_a_period_goes_as_if_the_run_ended_there() -> None:
+    """So its checkpoint is that of a shorter run, had all before it been the same."""
+    alone = Schedule("wsd", total=1000, warmup=0, final=0.1, decay=300)
+    assert [WSDS.factor(t) for t in range(401, 1001)] == [alone.factor(t) for t in range(401, 1001)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ends": (100, 400)}, "the last must end with the run, at 1,000 tokens"),
+        ({"ends": (), "decays": ()}, "the 0 periods"),
+        ({"decays": (10,)}, "the 3 periods of wsds need as many decays, not 1"),
+        ({"decays": (10, 301, 5)}, "301 tokens of decay do not fit between 100 tokens and the end"),
+        ({"decays": (81, 10, 10)}, "81 tokens of decay do not fit between 20 tokens"),
+        ({"ends": (400, 100, 1000)}, "do not fit between 400 tokens and the end of the period at"),
+    ],
+)
+def test_periods_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(WSDS, **change)
