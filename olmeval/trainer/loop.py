@@ -75,6 +75,7 @@ def train(
     *,
     runtime: Runtime | None = None,
     on_checkpoint: Callable[[Path], None] | None = None,
+    on_line: Callable[[int], None] | None = None,
     watch: Callable[[Live], Callable[[int], None]] | None = None,
     progress: bool = True,
     max_minutes: float | None = None,
@@ -86,11 +87,12 @@ def train(
     the same machine and number of threads and processes). Every process that ``torchrun`` started
     calls this. ``runtime`` is a model built before, that other runs may have used.
     ``on_checkpoint`` gets the folder of every checkpoint, at least once each: on resumption, that
-    of the checkpoint resumed from once more. ``watch`` gets the run before it begins and returns
-    what is called after every step, before a checkpoint is made of it; its time does not count as
-    training. SIGTERM, SIGINT and ``max_minutes`` end the run with a checkpoint. ``peak_tflops`` of
-    one device, for the MFU, if the device is in no table. Raises :class:`UserError` for anything
-    wrong with the recipe, the data or the output.
+    of the checkpoint resumed from once more. ``on_line`` is told the step at which the run begins,
+    and that of every line of the log. ``watch`` gets the run before it begins and returns what is
+    called after every step, before a checkpoint is made of it; its time does not count as training,
+    but the device is waited for. SIGTERM, SIGINT and ``max_minutes`` end the run with a checkpoint.
+    ``peak_tflops`` of one device, for the MFU, if the device is in no table. Raises
+    :class:`UserError` for anything wrong with the recipe, the data or the output.
     """
     started = time.perf_counter()
     stopping = Stopping(max_minutes)
@@ -146,6 +148,8 @@ def train(
         log.restart(state["unfinished"], world.device)
 
         done = first
+        if on_line:
+            on_line(done)
         for step, batch in enumerate(batches, start=first):
             counted = plan.batch_tokens
             if recipe.data.instance_filter:
@@ -170,6 +174,8 @@ def train(
                 row = log.write(done, lr)
                 advance(done, row)
                 track(row)
+                if on_line:
+                    on_line(done)
             stop = stopping.agreed(world, line) and done < plan.steps
             if save or stop:
                 log.sync()

@@ -117,8 +117,9 @@ def open_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
         if device.type == "cuda":
             device = torch.device("cuda", local_rank if device.index is None else device.index)
-            torch.cuda.set_device(device)
         torch.empty(0, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"train.device '{name}' does not work here: {reason}") from None
