@@ -14,6 +14,7 @@ between them is then due to the mixture; how much of it is chance is what other 
 import json
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from olmeval.files import locked, make_dir, write_json
 from olmeval.trainer.checkpoint import METRICS, RUN, complete_checkpoints, open_run
 from olmeval.trainer.loop import Live, train
 from olmeval.trainer.recipe import EvaluationSpec, Plan, Recipe, load_recipe, resolve
+from olmeval.trainer.runtime import Runtime, runtime
 from olmeval.trainer.swarm_progress import SwarmBar
 
 TABLE = "swarm.json"
@@ -205,7 +207,7 @@ def _prepare(
             row = Proxy(**asdict(row) | {"status": "done", **outcome(folder)})
         else:
             places.append(len(rows))
-            jobs.append(Job(_without_hashing(recipe), folder, _shape(plan), evaluate))
+            jobs.append(Job(_without_hashing(recipe), folder, shape(plan), evaluate))
         rows.append(row)
     return rows, jobs, places
 
@@ -239,13 +241,29 @@ def _row(plan: Plan) -> Proxy:
     )
 
 
-def _shape(plan: Plan) -> Hashable:
+def shape(plan: Plan) -> Hashable:
     """All that a built and compiled model depends on."""
     return plan.model, plan.recipe.train.model_copy(update={"tokens": 1})
 
 
 def _shape_of(job: Job) -> Hashable:
     return job.shape
+
+
+# The model that this process built last, and its shape: the next proxy mostly has the same one.
+_warm: tuple[Hashable, ExitStack, Runtime] | None = None
+
+
+def _built(job: Job) -> Runtime:
+    """A model of the job's shape; the one built before it is given up."""
+    global _warm
+    if _warm is None or _warm[0] != job.shape:
+        if _warm:
+            stack, _warm = _warm[1], None
+            stack.close()
+        stack = ExitStack()
+        _warm = job.shape, stack, stack.enter_context(runtime(job.recipe))
+    return _warm[2]
 
 
 def train_proxy(job: Job, report: Callable[[int], None]) -> dict[str, float | None]:
@@ -256,25 +274,22 @@ def train_proxy(job: Job, report: Callable[[int], None]) -> dict[str, float | No
     # A worker may outlive its killed driver by a second: wait for it rather than fail.
     with locked(job.folder / ".lock"):
         pass
-    train(job.recipe, job.folder, watch=_watch(job, report), progress=False)
+    spec, reported = job.recipe.evaluation, 0
+
+    def on_line(step: int) -> None:
+        nonlocal reported
+        tokens = step * job.recipe.train.batch_size * job.recipe.train.seq_len
+        report(tokens - reported)
+        reported = tokens
+
+    watch = job.evaluate(spec) if job.evaluate and spec else None
+    result = train(
+        job.recipe, job.folder, runtime=_built(job), on_line=on_line, watch=watch, progress=False
+    )
+    if result.stopped:
+        # A signal ended it, with a checkpoint. No failure: whoever sent it means the process.
+        raise KeyboardInterrupt
     return outcome(job.folder)
-
-
-def _watch(job: Job, report: Callable[[int], None]) -> Watch:
-    spec = job.recipe.evaluation
-
-    def begin(live: Live) -> Callable[[int], None]:
-        look = job.evaluate(spec)(live) if spec and job.evaluate else None
-        report(live.step * live.plan.batch_tokens)
-
-        def after(step: int) -> None:
-            report(live.plan.batch_tokens)
-            if look:
-                look(step)
-
-        return after
-
-    return begin
 
 
 def outcome(folder: Path) -> dict[str, float | None]:
