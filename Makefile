@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-vllm lint bench clean
+.PHONY: demo test test-vllm gpu-check lint bench clean
 
 demo: $(STAMP)
 	$(BIN)/olmeval demo
@@ -14,6 +14,10 @@ test: $(STAMP)
 
 test-vllm:
 	PYTHON="$(PYTHON)" bash scripts/test-vllm.sh
+
+# Runs from the source, with whatever Python has torch: a GPU machine may have no network.
+gpu-check:
+	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) scripts/gpu_check.py --write
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
