@@ -10,7 +10,7 @@ Shape letters: B batch, T tokens, D hidden size, H query heads, K key-value head
 F feed-forward size, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -112,20 +112,17 @@ class Decoder(nn.Module):  # type: ignore[misc]
         near = far = rotations(positions, config.head_dim, config.rope_theta)
         if config.yarn is not None:
             far = rotations(positions, config.head_dim, config.rope_theta, config.yarn)
-        for layer, window, here in zip(
-            self.layers, config.windows, self._attend(attend, documents), strict=True
-        ):
-            x = layer(x, *(far if window is None else near), here)
-        return self.norm(x)
-
-    def _attend(self, attend: Attend | None, documents: Tensor | None) -> Iterator[AttendHere]:
-        """Each layer's attention. No layer's number in our own, so that a compiled block is shared
-        by all layers of a kind."""
-        for i, window in enumerate(self.config.windows):
-            if attend is None:
-                yield partial(attention, window=window, documents=documents)
+        for i, (layer, window) in enumerate(zip(self.layers, config.windows, strict=True)):
+            cos, sin = far if window is None else near
+            if attend is not None:
+                here = _at(attend, i)
             else:
-                yield _at(attend, i)
+                # Without the layer's number, so that layers of a kind share one compiled block.
+                if window is not None and window >= tokens.shape[1]:
+                    window = None
+                here = partial(attention, window=window, documents=documents)
+            x = layer(x, cos, sin, here)
+        return self.norm(x)
 
 
 def _at(attend: Attend, layer: int) -> AttendHere:

@@ -25,10 +25,10 @@ def reference(q: Tensor, k: Tensor, v: Tensor, window: int | None, ids: np.ndarr
     return out
 
 
-def inputs(kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(kv_heads: int, batch: int = B, length: int = T) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return tuple(
-        torch.randn(B, T, heads, E, generator=generator).requires_grad_()
+        torch.randn(batch, length, heads, E, generator=generator).requires_grad_()
         for heads in (H, kv_heads, kv_heads)
     )
 
@@ -56,6 +56,35 @@ def test_outputs_and_gradients(kv_heads: int, window: int | None, documents: boo
     theirs = torch.autograd.grad(expected, (q, k, v), seed.double())
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [64, 65, 128, 150])
+def test_rows_of_queries_at_a_time(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a processor trains with equals the definition, and torch's kernel."""
+    q, k, v = inputs(2, 1, length)
+    found = attention(q, k, v)
+    assert ("CausalRows" in str(graph(found))) == (length > 64)
+    expected = reference(q, k, v, None, np.zeros((1, length), dtype=int))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    seed = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    ours = torch.autograd.grad(found, (q, k, v), seed)
+    monkeypatch.setattr("olmeval.trainer.attention._is_short", lambda _: False)
+    whole = attention(q, k, v)
+    assert "CausalRows" not in str(graph(whole))
+    theirs = torch.autograd.grad(whole, (q, k, v), seed)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+
+
+def graph(y: Tensor) -> list[str]:
+    """Names of the operations that made ``y``."""
+    names, nodes = [], [y.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is not None:
+            names.append(node.name())
+            nodes += [following for following, _ in node.next_functions]
+    return names
 
 
 def test_documents_of_a_batch() -> None:

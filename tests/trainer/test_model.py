@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import AutoConfig, AutoModelForCausalLM, Olmo2Config, Olmo3Config
 
 from olmeval.errors import UserError
 from olmeval.trainer.attention import attention, pack_documents
 from olmeval.trainer.loss import linear_cross_entropy
-from olmeval.trainer.model import ModelConfig, Yarn, build_model
+from olmeval.trainer.model import ModelConfig, Yarn, build_model, init_weights
 
 SMALL = ModelConfig(
     vocab_size=97,
@@ -141,6 +142,36 @@ def test_what_a_hook_attends_to_replaces_the_models_own() -> None:
     positions = torch.arange(40).unsqueeze(0)
     torch.testing.assert_close(model.model(tokens, positions, attend), model.model(tokens))
     assert asked == list(range(6))
+
+
+@pytest.mark.parametrize(("length", "blocks"), [(40, 2), (9, 1)])
+@pytest.mark.parametrize("documents", [False, True])
+def test_layers_of_a_kind_share_a_compiled_block(length: int, blocks: int, documents: bool) -> None:
+    """However many layers, steps and re-initialisations; and it computes the same."""
+    torch._dynamo.reset()
+    model, plain, counter = perturbed(OLMO3), perturbed(OLMO3), CompileCounterWithBackend("eager")
+    for layer in model.model.layers:
+        layer.forward = torch.compile(layer.forward, backend=counter, fullgraph=True)
+    for step in range(3):
+        tokens = torch.randint(1, 97, (2, length + 1), generator=torch.manual_seed(step))
+        tokens[0, 3 + step] = 0
+        packed = pack_documents(tokens.numpy(), 0, torch.device("cpu")) if documents else None
+        found, expected = (net.model(tokens[:, :-1], documents=packed) for net in (model, plain))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        found.square().sum().backward()
+        init_weights(model, step)
+        init_weights(plain, step)
+    assert counter.frame_count == blocks
+
+
+def test_weights_are_re_initialised_in_place() -> None:
+    model, places = perturbed(OLMO3), {}
+    for name, weight in model.named_parameters():
+        places[name] = weight.data_ptr()
+    init_weights(model, 3)
+    for name, weight in build_model(OLMO3, 3).named_parameters():
+        assert torch.equal(weight, model.get_parameter(name))
+    assert places == {name: weight.data_ptr() for name, weight in model.named_parameters()}
 
 
 def test_documents_do_not_see_each_other() -> None:
