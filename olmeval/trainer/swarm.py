@@ -14,7 +14,6 @@ between them is then due to the mixture; how much of it is chance is what other 
 import json
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -218,11 +217,12 @@ def _without_hashing(recipe: Recipe) -> Recipe:
 
 
 def _is_finished(folder: Path, plan: Plan) -> bool:
-    """Whether ``folder`` holds the last checkpoint of this very run."""
+    """Whether ``folder`` holds the last checkpoint of this very run, and the average if it is due."""
     if not (folder / RUN).exists():
         return False
     with open_run(folder, plan):
-        return folder / f"step{plan.steps}" in complete_checkpoints(folder)
+        averaged = not plan.recipe.checkpoint.average or (folder / "average").exists()
+        return averaged and folder / f"step{plan.steps}" in complete_checkpoints(folder)
 
 
 def _row(plan: Plan) -> Proxy:
@@ -251,19 +251,16 @@ def _shape_of(job: Job) -> Hashable:
 
 
 # The model that this process built last, and its shape: the next proxy mostly has the same one.
-_warm: tuple[Hashable, ExitStack, Runtime] | None = None
+_warm: tuple[Hashable, Runtime] | None = None
 
 
 def _built(job: Job) -> Runtime:
     """A model of the job's shape; the one built before it is given up."""
     global _warm
     if _warm is None or _warm[0] != job.shape:
-        if _warm:
-            stack, _warm = _warm[1], None
-            stack.close()
-        stack = ExitStack()
-        _warm = job.shape, stack, stack.enter_context(runtime(job.recipe))
-    return _warm[2]
+        _warm = None
+        _warm = job.shape, runtime(job.recipe)
+    return _warm[1]
 
 
 def train_proxy(job: Job, report: Callable[[int], None]) -> dict[str, float | None]:

@@ -163,6 +163,50 @@ def test_a_proxy_that_fails_does_not_stop_the_others(make_recipe: Any, tmp_path:
     assert [p.attempts for p in again.proxies] == [0, 1, 0] and not again.failed
 
 
+def test_a_signal_ends_a_swarm_that_then_continues(make_recipe: Any, tmp_path: Path) -> None:
+    def evaluate(spec: EvaluationSpec) -> Callable[[Live], Callable[[int], None]]:
+        return lambda live: (
+            lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 11 else None
+        )
+
+    recipes = proxies(make_recipe({"evaluation": {"tasks": ["arc_easy:bpb"]}}), mixtures(2))
+    with pytest.raises(KeyboardInterrupt):
+        in_process(recipes, tmp_path / "swarm", evaluate=evaluate)
+    assert (tmp_path / "swarm" / recipes[0].name / "step11").exists()
+    assert not (tmp_path / "swarm" / recipes[1].name).exists()
+    result = in_process(recipes, tmp_path / "swarm", evaluate=lambda spec: lambda live: id)
+    assert [p.status for p in result.proxies] == ["done", "done"]
+    for recipe in recipes:
+        train(recipe, tmp_path / "alone" / recipe.name, progress=False)
+        assert weights(tmp_path / "swarm", recipe) == weights(tmp_path / "alone", recipe)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_serves_one_proxy_after_another(make_recipe: Any, tmp_path: Path) -> None:
+    recipes = proxies(make_recipe({"train.compile": "whole"}), mixtures(3))
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    in_process(recipes[:1], tmp_path / "swarm")
+    first = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    in_process(recipes, tmp_path / "swarm")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == first > before
+    for recipe in recipes[1:]:
+        torch._dynamo.reset()
+        train(recipe, tmp_path / "alone" / recipe.name, progress=False)
+        assert weights(tmp_path / "swarm", recipe) == weights(tmp_path / "alone", recipe)
+
+
+def test_a_proxy_whose_average_is_missing_is_not_finished(make_recipe: Any, tmp_path: Path) -> None:
+    recipe = make_recipe({"checkpoint.average": 2})
+    in_process([recipe], tmp_path)
+    expected = sha256_file(tmp_path / "tiny/average/model.safetensors")
+    shutil.rmtree(tmp_path / "tiny/average")
+    [proxy] = in_process([recipe], tmp_path).proxies
+    assert (proxy.status, proxy.attempts) == ("done", 1)
+    assert sha256_file(tmp_path / "tiny/average/model.safetensors") == expected
+    [proxy] = in_process([recipe], tmp_path).proxies
+    assert (proxy.status, proxy.attempts) == ("done", 0)
+
+
 def test_what_is_wrong_is_named_before_anything_is_trained(
     make_recipe: Any, tmp_path: Path
 ) -> None:
