@@ -217,7 +217,7 @@ def _without_hashing(recipe: Recipe) -> Recipe:
 
 
 def _is_finished(folder: Path, plan: Plan) -> bool:
-    """Whether ``folder`` holds the last checkpoint of this very run, and the average if it is due."""
+    """Whether ``folder`` holds the last checkpoint of this very run, and all that comes after."""
     if not (folder / RUN).exists():
         return False
     with open_run(folder, plan):
