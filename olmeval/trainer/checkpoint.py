@@ -42,6 +42,9 @@ from olmeval.trainer.model import Olmo2
 from olmeval.trainer.parallel import World
 from olmeval.trainer.recipe import Plan
 
+# One process without a process group is meant, where it is.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+
 STEP = re.compile(r"step(\d+)")
 RUN, METRICS, PROGRESS = "run.json", "metrics.jsonl", "progress.json"
 # Not only tokenizer.json: transformers needs the class and special tokens of the others.
@@ -142,12 +145,12 @@ class Saver:
         models = {"": _whole(model.state_dict(), self.world.main, copy=later)}
         if "ema" in state:
             models["ema"] = _whole(state["ema"], self.world.main, copy=later)
-        folder, group = tmp / "train_state", self.world.files
-        with _writing(path, tmp), _single_process():
+        where = _where(tmp, self.world)
+        with _writing(path, tmp):
             if later:
-                written = dcp.async_save(state, checkpoint_id=folder, process_group=group)
+                written = dcp.async_save(state, **where)
             else:
-                dcp.save(state, checkpoint_id=folder, process_group=group)
+                dcp.save(state, **where)
 
         def finish() -> None:
             with _writing(path, tmp):
@@ -317,8 +320,7 @@ def load_checkpoint(
 def load_state(path: Path, state: dict[str, Any], world: World) -> None:
     """Reads the parts of a checkpoint's training state that ``state`` has, into its tensors."""
     try:
-        with _single_process():
-            dcp.load(state, checkpoint_id=path / "train_state", process_group=world.files)
+        dcp.load(state, **_where(path, world))
     except (Exception, CheckpointException) as error:  # the latter derives from BaseException
         raise CorruptFileError(
             f"cannot resume from '{path / 'train_state'}' ({type(error).__name__}); "
@@ -326,12 +328,12 @@ def load_state(path: Path, state: dict[str, Any], world: World) -> None:
         ) from error
 
 
-@contextmanager
-def _single_process() -> Iterator[None]:
-    """Silences the warning that there is no process group: one process is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
-        yield
+def _where(checkpoint: Path, world: World) -> dict[str, Any]:
+    return {
+        "checkpoint_id": checkpoint / "train_state",
+        "process_group": world.files,
+        "no_dist": world.files is None,
+    }
 
 
 def truncate_lines(path: Path, step: int) -> None:

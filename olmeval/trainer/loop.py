@@ -27,7 +27,7 @@ from olmeval.trainer.log import Log, bar, trackers
 from olmeval.trainer.model import Olmo2, init_weights
 from olmeval.trainer.optim import build_optimizer, clipped_step
 from olmeval.trainer.recipe import Plan, Recipe, resolve
-from olmeval.trainer.runtime import Runtime, build_runtime, joined
+from olmeval.trainer.runtime import Runtime, build_runtime, world_of
 from olmeval.trainer.stopping import Stopping, no_collection
 from olmeval.trainer.throughput import device_peak_tflops
 
@@ -98,7 +98,7 @@ def train(
     stopping = Stopping(max_minutes)
     with ExitStack() as stack:
         stack.enter_context(stopping.listening())
-        world = runtime.world if runtime else stack.enter_context(joined(recipe))
+        world = runtime.world if runtime else world_of(recipe)
         plan = resolve(recipe)
         world.on_main(lambda: stack.enter_context(open_run(output, plan)))
         if watch and world.mesh is not None:

@@ -7,11 +7,11 @@ them (HSDP: Zhao et al. 2023, arXiv:2304.11277). Started alone, nothing is wrapp
 model would pay for it.
 """
 
+import atexit
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -73,12 +73,12 @@ class World:
         return bool(self.sum(said).item())
 
 
-@contextmanager
-def join(device: str, shard: int | None = None, replicate: int | None = None) -> Iterator[World]:
+def join(device: str, shard: int | None = None, replicate: int | None = None) -> World:
     """The world that ``torchrun`` (or whoever initialised torch.distributed) put this process in.
 
     ``shard`` ranks share one copy of the model (default: all of a copy), ``replicate`` copies are
-    kept. Raises :class:`UserError` if the two do not make up the world, or the device is not there.
+    kept. A process stays in its world for as long as it lives: ranks that leave find no way back.
+    Raises :class:`UserError` if the two do not make up the world, or the device is not there.
     """
     begun = dist.is_initialized()
     launched = begun or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
@@ -90,23 +90,26 @@ def join(device: str, shard: int | None = None, replicate: int | None = None) ->
             f"the number of processes, {size}; change them, or torchrun's --nproc-per-node"
         )
     if not launched:
-        yield World(open_device(device))
-        return
+        return World(open_device(device))
     place = open_device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if not begun:
-        # Gloo beside NCCL carries what stays on the processor: checkpoints written meanwhile.
+        # Gloo beside NCCL carries what stays on the processor.
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         dist.init_process_group(backend, device_id=place if place.type == "cuda" else None)
-    try:
-        mesh = init_device_mesh(
-            place.type,
-            (size,) if copies == 1 else (copies, size // copies),
-            mesh_dim_names=("shard",) if copies == 1 else ("replicate", "shard"),
-        )
-        yield World(place, dist.get_rank(), size, mesh, dist.new_group(backend="gloo"))
-    finally:
-        if not begun:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    return World(place, dist.get_rank(), size, _mesh(place.type, size, copies), _files())
+
+
+@cache
+def _mesh(device: str, size: int, copies: int) -> DeviceMesh:
+    if copies == 1:
+        return init_device_mesh(device, (size,), mesh_dim_names=("shard",))
+    return init_device_mesh(device, (copies, size // copies), mesh_dim_names=("replicate", "shard"))
+
+
+@cache
+def _files() -> dist.ProcessGroup:
+    return dist.new_group(backend="gloo")
 
 
 def open_device(name: str, local_rank: int = 0) -> torch.device:

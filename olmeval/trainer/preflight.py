@@ -85,28 +85,28 @@ def preflight(device: str = "auto", *, seconds: float = 2.0, slow: float = 0.9) 
     Returns the report on rank 0, elsewhere None. Raises :class:`UserError` when the device is not
     there, and when ranks do not come within two minutes, naming them.
     """
-    with join(device) as world:
-        rank = Rank(
-            world.rank,
-            socket.gethostname(),
-            str(world.device),
-            product_rate(world.device, seconds),
-            memory_rate(world.device, seconds),
-            wrong_products(world.device),
-        )
-        if world.size == 1:
-            return Preflight((rank,), None, tuple(suspects([rank], slow)))
-        _await_all(world)
-        hosts = [""] * world.size
-        dist.all_gather_object(hosts, rank.host, group=world.files)
-        all_reduce, wrong = _all_reduce(world)
-        near, far = _exchange(world, hosts)
-        rank = Rank(
-            rank.rank, rank.host, rank.device, rank.product, rank.memory, rank.wrong + wrong,
-            near, far,
-        )  # fmt: skip
-        ranks: list[Rank] = [rank] * world.size
-        dist.all_gather_object(ranks, rank, group=world.files)
+    world = join(device)
+    rank = Rank(
+        world.rank,
+        socket.gethostname(),
+        str(world.device),
+        product_rate(world.device, seconds),
+        memory_rate(world.device, seconds),
+        wrong_products(world.device),
+    )
+    if world.size == 1:
+        return Preflight((rank,), None, tuple(suspects([rank], slow)))
+    _await_all(world)
+    hosts = [""] * world.size
+    dist.all_gather_object(hosts, rank.host, group=world.files)
+    all_reduce, wrong = _all_reduce(world)
+    near, far = _exchange(world, hosts)
+    rank = Rank(
+        rank.rank, rank.host, rank.device, rank.product, rank.memory, rank.wrong + wrong,
+        near, far,
+    )  # fmt: skip
+    ranks: list[Rank] = [rank] * world.size
+    dist.all_gather_object(ranks, rank, group=world.files)
     if not world.main:
         return None
     return Preflight(tuple(ranks), all_reduce, tuple(suspects(ranks, slow)))

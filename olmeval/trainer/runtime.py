@@ -4,8 +4,6 @@ Building, sharding and compiling take longer than a small proxy trains. A :class
 what does not depend on the run; :func:`~olmeval.trainer.loop.train` draws the weights anew in it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,19 +110,16 @@ class Runtime:
         return self.built_for[4] is not None
 
 
-@contextmanager
-def runtime(recipe: Recipe) -> Iterator[Runtime]:
+def runtime(recipe: Recipe) -> Runtime:
     """A runtime for ``recipe`` and all recipes of the same model, precision and parallelism.
 
     Weights are allocated, and drawn by :func:`~olmeval.trainer.loop.train`. Raises UserError.
     """
-    plan = resolve(recipe)
-    with joined(recipe) as world:
-        yield build_runtime(plan, world)
+    return build_runtime(resolve(recipe), world_of(recipe))
 
 
-def joined(recipe: Recipe) -> Any:
-    """A context manager of the world that ``recipe`` runs in."""
+def world_of(recipe: Recipe) -> World:
+    """The world that ``recipe`` runs in."""
     return join(recipe.train.device, recipe.train.shard, recipe.train.replicate)
 
 
