@@ -1,7 +1,6 @@
 """Starts, feeds and stops one vLLM engine; the only module that knows how vLLM is configured."""
 
 import contextlib
-import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from olmeval.backends.base import LoadOptions
 from olmeval.backends.checkpoints import Checkpoint
+from olmeval.backends.vllm_guard import Guard
 from olmeval.errors import UserError, nearest
 
 # The keys of --backend-args that vLLM's own EngineArgs take, and the types of their values.
@@ -34,6 +34,9 @@ FORCED = "olmeval_forced"
 FORCED_TOKENS = "olmeval.backends.vllm_forced:ForcedTokens"
 SHUTDOWN_SECONDS = 10
 ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+# In this process vLLM would change transformers' classes under the feet of everyone else, and not
+# give all memory back.
+OWN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def require_vllm() -> str:
         )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.update(OWN_PROCESS)
     found = _version()
     if "logprob_token_ids" not in sampling_fields():
         raise UserError(f"vLLM {found} is too old to score with; run: pip install -U vllm")
@@ -105,6 +109,7 @@ class Engine:
     """
 
     llm: Any
+    guard: Guard
     forcing: Literal["trace", "forced"] | None
     block_size: int
     max_num_seqs: int
@@ -154,15 +159,10 @@ class Engine:
 
     def close(self) -> None:
         """Ends the engine's processes and frees its memory."""
-        in_process = type(self.llm.engine_core).__name__ == "InprocClient"
         # vLLM's default is to kill at once; given time, its processes free what they share.
         self.llm.engine_core.shutdown(timeout=SHUTDOWN_SECONDS)
+        self.guard.dismiss()
         del self.llm
-        if in_process:
-            from vllm.distributed import cleanup_dist_env_and_memory
-
-            cleanup_dist_env_and_memory()
-        gc.collect()
 
 
 def start_engine(
@@ -182,11 +182,41 @@ def start_engine(
             f"this vLLM runs on '{device}', not on '{options.device}'; leave --device out, or "
             "install the build of vLLM for that device"
         )
+    arguments = _arguments(checkpoint, options, device) | {"dtype": dtype}
+    guard = Guard()
+    try:
+        # The first configuration says which model runner this will be, and refuses a window that
+        # the model does not have.
+        probe = EngineArgs(**arguments, max_model_len=max_length)
+        forcing = _forcing(probe.create_engine_config())
+        if forcing == "trace":
+            arguments["enable_trace_replay"] = True
+        elif forcing == "forced":
+            arguments["logits_processors"] = [FORCED_TOKENS]
+        # A sequence's last token is read and never fed, so it may lie beyond the model's window.
+        arguments["max_model_len"] = max_length + 1
+        with _environment(VLLM_ALLOW_LONG_MAX_MODEL_LEN="1"), guard.watching():
+            llm = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except Exception as error:
+        guard.dismiss()
+        raise UserError(f"vLLM cannot load '{checkpoint.source}': {_reason(error)}") from error
+    config = llm.vllm_config
+    return Engine(
+        llm=llm,
+        guard=guard,
+        forcing=forcing,
+        block_size=int(config.cache_config.block_size),
+        max_num_seqs=int(config.scheduler_config.max_num_seqs),
+        device=device,
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+    )
+
+
+def _arguments(checkpoint: Checkpoint, options: LoadOptions, device: str) -> dict[str, Any]:
+    """What ``EngineArgs`` are told of every engine."""
     arguments: dict[str, Any] = {
         "model": checkpoint.source,
         "tokenizer": options.tokenizer or checkpoint.source,
-        "dtype": dtype,
-        "max_model_len": max_length,
         "max_num_seqs": MAX_NUM_SEQS,
         "enable_prefix_caching": True,
         "logprobs_mode": "raw_logprobs",
@@ -200,29 +230,7 @@ def start_engine(
         chosen = {"gpu_memory_utilization"} & arguments.keys()
         if not chosen and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
             arguments["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
-    try:
-        # The first configuration says which model runner this will be, and refuses a window that
-        # the model does not have.
-        forcing = _forcing(EngineArgs(**arguments).create_engine_config())
-        if forcing == "trace":
-            arguments["enable_trace_replay"] = True
-        elif forcing == "forced":
-            arguments["logits_processors"] = [FORCED_TOKENS]
-        # A sequence's last token is read and never fed, so it may lie beyond the model's window.
-        arguments["max_model_len"] = max_length + 1
-        with _environment(VLLM_ALLOW_LONG_MAX_MODEL_LEN="1"):
-            llm = LLMEngine.from_engine_args(EngineArgs(**arguments))
-    except Exception as error:
-        raise UserError(f"vLLM cannot load '{checkpoint.source}': {_reason(error)}") from error
-    config = llm.vllm_config
-    return Engine(
-        llm=llm,
-        forcing=forcing,
-        block_size=int(config.cache_config.block_size),
-        max_num_seqs=int(config.scheduler_config.max_num_seqs),
-        device=device,
-        dtype=str(config.model_config.dtype).removeprefix("torch."),
-    )
+    return arguments
 
 
 def _forcing(config: Any) -> Literal["trace", "forced"] | None:

@@ -366,6 +366,8 @@ def test_the_second_runner_has_what_trace_asks_for() -> None:
 def test_sliding_windows_in_half_precision_and_nothing_left_behind(
     tmp_path: Path, tokenizer_dir: Path
 ) -> None:
+    from multiprocessing import resource_tracker
+
     import psutil
     from transformers import Olmo3Config, Olmo3ForCausalLM
 
@@ -379,6 +381,7 @@ def test_sliding_windows_in_half_precision_and_nothing_left_behind(
         rope_parameters={"full_attention": rope, "sliding_attention": rope},
     )  # fmt: skip
     Olmo3ForCausalLM(config).save_pretrained(folder)
+    resource_tracker.ensure_running()  # Python's own, which stays
     before = set(psutil.Process().children(recursive=True))
     requests = hard_requests()[:60]
     straight = StraightLine(folder)
