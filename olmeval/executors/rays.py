@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 import os
+import socket
 import sys
 import time
 import warnings
@@ -23,6 +24,7 @@ from olmeval.executors.resources import slots_on, thread_settings
 
 WAIT = 0.5  # seconds between two looks at the jobs' progress
 START_WAIT = 60.0  # seconds without any worker until we say so
+KNOCK_WAIT = 10.0  # seconds that a cluster may take to accept a connection
 
 
 class RayPool(Pool["RayWorker"]):
@@ -131,14 +133,17 @@ class RayPool(Pool["RayWorker"]):
 
     def _connect(self, address: str | None, workers: int | None) -> None:
         here: dict[str, Any] = {}
-        if address is None and not os.environ.get("RAY_ADDRESS"):
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        if address is None:
+            # Without "local", Ray looks for any cluster that this machine happens to run.
+            address = "local"
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             here = {"include_dashboard": False, "num_cpus": workers and workers * self._threads}
         try:
+            _knock(address)
             self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:
-            where = address or os.environ.get("RAY_ADDRESS", "local")
-            text = f"cannot connect to Ray at '{where}': {describe(error)}"
+            text = f"cannot connect to Ray at '{address}': {describe(error)}"
             if "AuthenticationError" in str(error.__cause__):
                 text += "; the cluster asks for a token: set RAY_AUTH_MODE=token, as on its nodes"
             raise UserError(text) from error
@@ -152,6 +157,13 @@ class RayPool(Pool["RayWorker"]):
         if not self._share:
             return on_cores
         return min(on_cores, slots_on(int(node.get("GPU", 0)), self._share))
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at a host and port: Ray tries that for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_WAIT).close()
 
 
 class RayWorker:

@@ -13,7 +13,7 @@ def cluster() -> Iterator[None]:
     """Ray on this machine, for two workers; it counts on a GPU that nobody uses."""
     ray = pytest.importorskip("ray")
     ray.init(
-        num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
+        "local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
         object_store_memory=300 << 20,
     )  # fmt: skip
     yield

@@ -1,6 +1,7 @@
 """Ray clusters that start, lose a node, or lose their driver."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,20 @@ def test_without_an_address_ray_starts_here_and_ends_with_the_executor() -> None
     assert not ray.is_initialized()
 
 
-def test_an_address_where_nobody_listens() -> None:
-    with pytest.raises(UserError, match=r"cannot connect to Ray at 'auto'"):
-        make_executor("ray", address="auto")
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens(scheme: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"cannot connect to Ray at '{address}'.*refused"):
+            make_executor("ray", address=address)
     assert not ray.is_initialized()
+
+
+def test_a_cluster_that_happens_to_run_here_is_left_alone(nodes: Any) -> None:
+    with make_executor("ray", 1, gpus_per_worker=0) as executor:
+        assert [d.result for d in executor.map(jobs.square, [3])] == [9]
+        assert ray.get_runtime_context().gcs_address != nodes.address
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

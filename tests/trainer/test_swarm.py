@@ -366,7 +366,7 @@ def test_a_swarm_whose_workers_are_killed_ends_with_every_proxy_as_if_alone(
 @pytest.mark.slow
 def test_proxies_share_a_gpu_on_ray(make_recipe: Any, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
         recipes = proxies(make_recipe(), mixtures(3))
         with make_executor("ray", gpus_per_worker=0.5) as executor:
