@@ -57,6 +57,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=9.5, help="for all steps together")
     parser.add_argument("--write", action="store_true", help="append to docs/benchmarks.md")
     args = parser.parse_args()
+    if problem := missing(args.device):
+        print(f"gpu_check: {problem}", file=sys.stderr)
+        return 2
     deadline = time.monotonic() + 60 * args.minutes
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
@@ -75,6 +78,31 @@ def main() -> int:
             report(figures, card(figures), write=False)
     report(figures, card(figures), write=args.write)
     return 1 if any(figure.verdict in ("failed", "MISSED") for figure in figures) else 0
+
+
+def missing(device: str) -> str:
+    """What this machine lacks, in a sentence; empty if it has all."""
+    for package, least in (("torch", (2, 11)), ("transformers", (5, 17))):
+        found = version(package)
+        if tuple(int(part) for part in found.split(".")[:2]) < least:
+            return f"{package} is {found}; install {least[0]}.{least[1]} or later"
+    if device == "cpu":
+        return ""
+    # In a process of its own: once CUDA has been asked for here, forked steps could not use it.
+    process = multiprocessing.get_context("fork").Process(target=find_card)
+    process.start()
+    process.join()
+    if process.exitcode == 0:
+        return ""
+    return (
+        "PyTorch finds no CUDA device, so there is nothing to measure; run it on a machine with a "
+        "GPU, or try the script itself with --device cpu --tiny"
+    )
+
+
+def find_card() -> None:
+    """Ends its process with 0 if there is a CUDA device."""
+    sys.exit(0 if torch.cuda.is_available() else 1)
 
 
 def run_step(step: str, setting: Setting, limit: float) -> list[Figure]:
