@@ -2,16 +2,21 @@
 
     python benchmarks/scoring.py [--limit 200] [--backend transformers|native]
 
+Where lm-evaluation-harness is installed, CPU seconds beside it follow (``vs_lm_eval.py``). vLLM has
+its own environment and so its own script, ``vllm_scoring.py``.
+
 Every line is one plan over all its tasks. On the left the complete splits, planned; on the right
 ``--limit`` documents of each task, scored on a tiny random checkpoint: the tokens that the model
 was really fed over the distinct tokens of the tree, and CPU seconds of one thread.
 """
 
 import argparse
+import importlib.util
 import tempfile
 import time
 from pathlib import Path
 
+import vs_lm_eval
 from common import machine, tiny_checkpoint
 
 from olmeval.backends.base import LoadOptions
@@ -72,6 +77,10 @@ def main() -> None:
                 f" | {fed[0] / prepared.plan.tokens_tree:8.3f}"
                 f" {len(sample.requests) / seconds:10.0f} {fed[0] / seconds:9.0f}"
             )
+    if importlib.util.find_spec("lm_eval"):
+        vs_lm_eval.compare(args.limit)
+    else:
+        print("beside lm-evaluation-harness: not installed, see vs_lm_eval.py")
 
 
 def count_tokens(backend) -> list[int]:

@@ -46,8 +46,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100, help="documents a task")
     parser.add_argument("--batch-size", type=int, default=32, help="of lm-evaluation-harness")
     args = parser.parse_args()
-    logging.disable(logging.WARNING)
     print(machine())
+    compare(args.limit, args.batch_size)
+
+
+def compare(limit: int, batch_size: int = 32) -> None:
+    """Prints both forms' lines."""
+    logging.disable(logging.WARNING)
     print(
         f"{'core nine':9} {'documents':>9} {'requests':>8} {'lm-eval s':>10} {'olmeval s':>10} "
         f"{'ratio':>6} {'max |d|':>8} {'greedy differs':>14} {'best differs':>12}"
@@ -56,21 +61,21 @@ def main() -> None:
         checkpoint = tiny_checkpoint(Path(tmp) / "tiny")
         for form in ("rc", "mc"):
             specs = [s for s in suite_tasks(CORE_9) if f":{form}:" in s]
-            compare(form.upper(), specs, checkpoint, Path(tmp) / form, args)
+            compare_form(form.upper(), specs, checkpoint, Path(tmp) / form, limit, batch_size)
 
 
-def compare(
-    name: str, specs: list[str], checkpoint: Path, folder: Path, args: argparse.Namespace
+def compare_form(
+    name: str, specs: list[str], checkpoint: Path, folder: Path, limit: int, batch_size: int
 ) -> None:
     """Prints one line for ``specs``."""
     folder.mkdir()
-    instances = [i for spec in specs for i in load_task(spec, args.limit).instances()]
+    instances = [i for spec in specs for i in load_task(spec, limit).instances()]
     start = time.process_time()
-    theirs = peer(instances, checkpoint, folder, args.batch_size)
+    theirs = peer(instances, checkpoint, folder, batch_size)
     theirs_s = time.process_time() - start
     start = time.process_time()
     run = evaluate(
-        checkpoint, specs, output=folder / "runs", limit=args.limit, store=folder / "store",
+        checkpoint, specs, output=folder / "runs", limit=limit, store=folder / "store",
         settings=Settings(device="cpu"),
     )  # fmt: skip
     ours_s = time.process_time() - start
