@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REQUIRED = ("model", "task", "metric", "value", "higher_is_better")
 TEXT = ("run", "model", "family", "mix", "task", "metric")
 NUMBERS = ("params", "params_total", "tokens", "flops", "step", "seed", "value", "stderr", "n")
-KEY = ("run", "model", "mix", "seed", "step", "task", "metric")
+KEY = ("run", "params", "mix", "seed", "step", "task", "metric")
 SUFFIXES = {".csv", ".parquet"}
 
 

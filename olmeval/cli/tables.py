@@ -1,0 +1,53 @@
+"""What the commands that read the long table share: options, and how numbers are printed."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+Function = Callable[..., Any]
+
+
+def table_options(function: Function) -> Function:
+    """PATHS, --map, --where, --task, --metric: which rows of which table."""
+    options = [
+        click.argument("paths", nargs=-1, type=click.Path(path_type=Path)),
+        click.option(
+            "--map", "mapping", type=click.Path(path_type=Path), help="YAML: their columns to ours."
+        ),
+        click.option("--where", metavar="SQL", help="Only rows of the long table that fulfil it."),
+        click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only such tasks."),
+        click.option("--metric", "metrics", multiple=True, help="Default: the primary ones."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Three significant digits; a dash where there is no number."""
+    return "—" if value != value else f"{value:#.{digits}g}".rstrip(".")
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """``[low, high]``; nothing where there is none."""
+    if low != low or high != high:
+        return ""
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def print_grid(heads: Sequence[str], rows: Sequence[Sequence[str]], lefts: int) -> None:
+    """A plain table whose first ``lefts`` columns are text, the others numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=None, header_style="bold", pad_edge=False)
+    for k, head in enumerate(heads):
+        if k < lefts:
+            grid.add_column(head, overflow="fold")
+        else:
+            grid.add_column(head, justify="right")
+    for row in rows:
+        grid.add_row(*row)
+    Console(width=None if Console().is_terminal else 150).print(grid)
