@@ -25,7 +25,7 @@ from olmeval.trainer.presets import preset
 from olmeval.trainer.recipe import Recipe, resolve
 from olmeval.trainer.shard_writer import write_domain
 from olmeval.trainer.shards import Manifest, TokenizerInfo, write_manifest
-from olmeval.trainer.swarm import Job, run_swarm, shape, train_proxy
+from olmeval.trainer.swarm import Job, make_job, run_swarm, train_proxy
 
 PRODUCT = "matrix products"
 EOS = 0
@@ -331,7 +331,7 @@ def swarm_with(workers: int) -> Callable[[Setting], Iterator[Figure]]:
                     make_recipe(setting, name, 4, compiled=compiled, name=f"warm{k}")
                     for k in range(workers)
                 ]
-                warm = [Job(r, folder / r.name, shape(resolve(r)), None) for r in short]
+                warm = [make_job(r, resolve(r), folder / r.name, None) for r in short]
                 for done in pool.map(warm_up, [(job, workers) for job in warm], retries=0):
                     if done.error:
                         raise RuntimeError(done.error)

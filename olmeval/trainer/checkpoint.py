@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -268,6 +268,8 @@ def _export(folder: Path, plan: Plan, step: int, weights: dict[str, Tensor]) -> 
         "seed": plan.recipe.seed,
         "mix": plan.mix_name,
         "mixture": plan.mixture.weights(),
+        "lr": plan.rate(step - 1),
+        "start": plan.start,
         "recipe_hash": sha256_json(plan.settings()),
     }
     write_json(folder / "checkpoint.json", about)
@@ -292,15 +294,19 @@ def export_hf(
 
 
 def train_state(
-    model: Olmo2, optimizer: torch.optim.Optimizer, **averages: dict[str, Tensor]
+    model: Olmo2, optimizers: Sequence[torch.optim.Optimizer], **extras: dict[str, Tensor]
 ) -> dict[str, Any]:
     """What training goes on with, by parameter name, as resharding needs it."""
-    weights, moments = get_state_dict(model, optimizer)
-    return {"model": weights, "optimizer": moments, **averages}
+    weights, moments = get_state_dict(model, optimizers)
+    return {"model": weights, "optimizer": moments, **extras}
 
 
 def load_checkpoint(
-    path: Path, model: Olmo2, optimizer: torch.optim.Optimizer, state: dict[str, Any], world: World
+    path: Path,
+    model: Olmo2,
+    optimizers: Sequence[torch.optim.Optimizer],
+    state: dict[str, Any],
+    world: World,
 ) -> tuple[int, dict[str, Any]]:
     """Restores model, optimizer and what else is in ``state`` in place; returns (step, progress).
 
@@ -310,7 +316,7 @@ def load_checkpoint(
     load_state(path, state, world)
     set_state_dict(
         model,
-        optimizer,
+        optimizers,
         model_state_dict=state["model"],
         optim_state_dict=state["optimizer"],
     )

@@ -1,9 +1,10 @@
 """What a run tells while it goes: ``metrics.jsonl``, a bar, and trackers of experiments."""
 
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from olmeval.errors import UserError
 from olmeval.files import sha256_json
+from olmeval.trainer.monitor import SpikeScore
 from olmeval.trainer.recipe import Plan, Recipe
 
 Row = dict[str, Any]
@@ -37,6 +39,7 @@ class Log:
     flops_per_token: int = 0
     peak_flops: float | None = None
     """Of all devices together, a second."""
+    spikes: SpikeScore = field(default_factory=SpikeScore)
     steps: list[Tensor] = field(default_factory=list)
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
@@ -50,16 +53,20 @@ class Log:
         self.steps.append(torch.stack([entropy, norm, skipped]))
         self.waited += waited
 
-    def write(self, step: int, lr: float) -> Row:
+    def write(self, step: int, lr: float, parts: Mapping[str, Tensor]) -> Row:
         """Writes the line that ends at ``step`` and begins the next. Returns it.
 
-        Means are over the steps that were not skipped; null if there was none.
+        Means are over the steps that were not skipped; null if there was none. ``parts``: norms of
+        the last step's gradients by part of the model, null where they are not finite.
         """
         values = torch.stack(self.steps).double().cpu()
+        norms = {name: norm.item() for name, norm in parts.items()}
         seconds = time.perf_counter() - self.started
         self.trained += seconds
         kept = values[values[:, 2] == 0]
         self.skipped += len(values) - len(kept)
+        for entropy, norm, _ in values.tolist():
+            self.spikes.add(entropy, norm)
         rate = len(values) * self.batch_tokens / seconds
         row = {
             "step": step,
@@ -67,7 +74,9 @@ class Log:
             "loss": kept[:, 0].mean().item() if len(kept) else None,
             "grad_norm": kept[:, 1].mean().item() if len(kept) else None,
             "lr": lr,
+            "grad_norms": {k: v if math.isfinite(v) else None for k, v in norms.items()},
             "skipped": self.skipped,
+            "spike_score": self.spikes.score,
             "tokens_per_second": rate,
             "mfu": rate * self.flops_per_token / self.peak_flops if self.peak_flops else None,
             "data_wait": self.waited / seconds,
@@ -79,10 +88,13 @@ class Log:
         self.restart()
         return row
 
-    def unfinished(self) -> list[list[float]]:
-        """The steps since the last line, for :meth:`restart`."""
-        values: list[list[float]] = torch.stack(self.steps).tolist() if self.steps else []
-        return values
+    def state(self) -> dict[str, Any]:
+        """What a resumed run goes on with, as JSON; the steps since the last line among it."""
+        return {
+            "skipped": self.skipped,
+            "unfinished": torch.stack(self.steps).tolist() if self.steps else [],
+            "monitor": self.spikes.state_dict(),
+        }
 
     def sync(self) -> None:
         """Makes the lines durable: a checkpoint must not outlive its history."""
@@ -163,7 +175,10 @@ def trackers(plan: Plan, output: Path, main: bool) -> Iterator[Callable[[Row], N
 
 
 def _numbers(row: Row) -> list[tuple[str, float]]:
-    return [(k, v) for k, v in row.items() if v is not None and k != "step"]
+    """The values of a line by name, those of its groups as ``group/name``."""
+    flat = {k: v for k, v in row.items() if not isinstance(v, dict)}
+    flat |= {f"{k}/{n}": v for k, group in row.items() if k not in flat for n, v in group.items()}
+    return [(k, v) for k, v in flat.items() if v is not None and k != "step"]
 
 
 def _missing(name: str) -> UserError:

@@ -24,10 +24,13 @@ from olmeval.trainer.checkpoint import (
     truncate_lines,
 )
 from olmeval.trainer.log import Log, bar, trackers
+from olmeval.trainer.mixture import describe_clipping
 from olmeval.trainer.model import Olmo2, init_weights
-from olmeval.trainer.optim import build_optimizer, clipped_step
+from olmeval.trainer.monitor import gradient_norms
+from olmeval.trainer.optim import SpikeGuard, build_optimizers, clipped_step
 from olmeval.trainer.recipe import Plan, Recipe, resolve
 from olmeval.trainer.runtime import Runtime, build_runtime, world_of
+from olmeval.trainer.start_weights import load_optimizer, load_weights
 from olmeval.trainer.stopping import Stopping, no_collection
 from olmeval.trainer.throughput import device_peak_tflops
 
@@ -110,16 +113,22 @@ def train(
         model, spec = runtime.model, recipe.optimizer
         init_weights(model, recipe.seed)
         parameters = list(model.parameters())
-        optimizer = build_optimizer(
-            model, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay
-        )
+        optimizers = build_optimizers(model, spec)
+        saved = world.on_main(lambda: complete_checkpoints(output))
+        if recipe.start and not saved:
+            load_weights(model, recipe.start)
+            if recipe.start.optimizer:
+                load_optimizer(model, optimizers, recipe.start, world)
         ema = Ema(model, recipe.checkpoint.ema) if recipe.checkpoint.ema else None
-        averages = {"ema": ema.average} if ema else {}
+        guard = SpikeGuard(world.device, sigma=spec.skip_spikes) if spec.skip_spikes else None
+        extras = {"ema": ema.average} if ema else {}
+        if guard:
+            extras["spikes"] = guard.state_dict()
         first = 0
         state: dict[str, Any] = {"skipped": 0, "unfinished": []}
-        if saved := world.on_main(lambda: complete_checkpoints(output)):
-            restored = train_state(model, optimizer, **averages)
-            first, state = load_checkpoint(saved[-1], model, optimizer, restored, world)
+        if saved:
+            restored = train_state(model, optimizers, **extras)
+            first, state = load_checkpoint(saved[-1], model, optimizers, restored, world)
         world.on_main(lambda: truncate_lines(output / METRICS, first))
 
         # Whoever sees it, and whatever it reads and writes.
@@ -141,6 +150,10 @@ def train(
             peak and peak * 1e12 * world.size,
             begun=started,
         )
+        if "monitor" in state:
+            log.spikes.load_state_dict(state["monitor"])
+        for sentence in describe_clipping(plan.mixture.shares):
+            say(sentence)
         look = watch(Live(model, plan, output, first, say)) if watch else None
         if first < plan.steps:
             runtime.dry_run(batches.first())
@@ -158,20 +171,23 @@ def train(
             for part in batch.parts:
                 entropy += runtime.backward(part, counted, last=part is batch.parts[-1])
             entropy = world.sum(entropy)
-            lr = spec.lr * plan.schedule.at_step(step, plan.batch_tokens)
-            norm, skipped = clipped_step(optimizer, parameters, lr, spec.clip)
+            done = step + 1
+            save = plan.saves(done)
+            line = save or done % recipe.log_every == 0
+            parts = gradient_norms(model.named_parameters()) if line else {}
+            lr = plan.rate(step)
+            norm, skipped = clipped_step(
+                optimizers, parameters, lr, spec.clip, loss=entropy, guard=guard
+            )
             if ema:
                 ema.update()
             log.add(entropy, norm, skipped, batch.waited)
 
-            done = step + 1
             if look:
                 with log.paused():
                     look(done)
-            save = done % recipe.checkpoint.every == 0 or done == plan.steps
-            line = save or done % recipe.log_every == 0
             if line:
-                row = log.write(done, lr)
+                row = log.write(done, lr, parts)
                 advance(done, row)
                 track(row)
                 if on_line:
@@ -180,9 +196,8 @@ def train(
             if save or stop:
                 log.sync()
                 with log.paused():
-                    now = {"skipped": log.skipped, "unfinished": log.unfinished()}
-                    parts = train_state(model, optimizer, **averages)
-                    saver.save(model, parts, done, {**now, "passing": not save})
+                    now = {**log.state(), "passing": not save}
+                    saver.save(model, train_state(model, optimizers, **extras), done, now)
             else:
                 saver.poll()
             if stop:

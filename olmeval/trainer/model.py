@@ -172,11 +172,17 @@ def init_weights(model: Olmo2, seed: int) -> None:
         weight, bound = module.weight, 3 * INIT_STD
         drawn = torch.empty(weight.shape)
         nn.init.trunc_normal_(drawn, 0.0, INIT_STD, -bound, bound, generator=generator)
-        if isinstance(weight, DTensor):
-            # No source rank: every rank has drawn the same, so nothing needs to be sent.
-            mesh, placements = weight.device_mesh, weight.placements
-            drawn = distribute_tensor(drawn.to(weight.device), mesh, placements, src_data_rank=None)
-        weight.copy_(drawn)
+        put(drawn, weight)
     for module in model.modules():
         if isinstance(module, RMSNorm):
             module.weight.fill_(1.0)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def put(value: Tensor, weight: Tensor) -> None:
+    """Overwrites ``weight`` with ``value``, which every rank has; a rank keeps its part of it."""
+    if isinstance(weight, DTensor):
+        # No source rank: nothing needs to be sent.
+        mesh, placements = weight.device_mesh, weight.placements
+        value = distribute_tensor(value.to(weight.device), mesh, placements, src_data_rank=None)
+    weight.copy_(value)

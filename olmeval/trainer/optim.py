@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from olmeval.trainer.recipe_spec import OptimizerSpec
+
 
 def build_optimizer(
     model: nn.Module, *, betas: tuple[float, float], eps: float, weight_decay: float
@@ -74,6 +76,15 @@ def _adamw(
 
 def _embeddings(model: nn.Module) -> list[nn.Parameter]:
     return [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
+
+
+def build_optimizers(model: nn.Module, spec: OptimizerSpec) -> list[Optimizer]:
+    """The optimizers that a recipe asks for; all of them go to :func:`clipped_step`."""
+    betas, eps, decay = spec.betas, spec.eps, spec.weight_decay
+    if spec.kind == "adamw":
+        return [build_optimizer(model, betas=betas, eps=eps, weight_decay=decay)]
+    muon = build_muon(model, betas=betas, eps=eps, weight_decay=decay, momentum=spec.momentum)
+    return list(muon)
 
 
 class SpikeGuard:

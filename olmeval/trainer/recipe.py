@@ -8,200 +8,23 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator, Field, field_validator
+from typing import Any
 
 from olmeval.config import Config, load_config
 from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_json
-from olmeval.trainer.mixture import Mixture, Windows, plan_shares
-from olmeval.trainer.model import ModelConfig
+from olmeval.trainer import rules
+from olmeval.trainer.mixture import Mixture, Windows, describe_clipping, plan_shares
+from olmeval.trainer.model_config import ModelConfig, Yarn
 from olmeval.trainer.presets import preset
-from olmeval.trainer.schedules import Kind, Schedule
+from olmeval.trainer.recipe_spec import EXECUTION, DataSpec, EvaluationSpec, Recipe
+from olmeval.trainer.schedules import Schedule
 from olmeval.trainer.shards import Manifest, load_manifest, open_domain
+from olmeval.trainer.start import check_tokenizer, identity, start_config, start_rate
+
+__all__ = ["EvaluationSpec", "Plan", "Recipe", "load_recipe", "resolve"]
 
 RECIPES = Path(__file__).parent / "recipes"
-SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-
-
-def parse_count(value: Any) -> Any:
-    """``"15M"``, ``"1.5B"``, ``"2e6"`` or a number as an integer count."""
-    number = value
-    if isinstance(value, str):
-        text = value.strip().lower().replace("_", "").replace(",", "")
-        scale = SUFFIXES.get(text[-1:], 1)
-        try:
-            number = float(text.removesuffix(text[-1:]) if scale > 1 else text) * scale
-        except ValueError:
-            raise ValueError(f"'{value}' is not a count such as 2000000, 2e6 or 2M") from None
-    if isinstance(number, float):
-        if round(number) != number:
-            raise ValueError(f"'{value}' is not a whole number")
-        return int(number)
-    return number
-
-
-Count = Annotated[int, BeforeValidator(parse_count)]
-Rate = Annotated[float, BeforeValidator(lambda v: float(v) if isinstance(v, str) else v)]
-
-
-class ModelSpec(Config):
-    """A preset, sizes, or a preset with some sizes replaced. Unset: the preset's, or the data's."""
-
-    preset: str | None = None
-    vocab_size: Count | None = None
-    hidden_size: Count | None = None
-    intermediate_size: Count | None = None
-    num_hidden_layers: Count | None = None
-    num_attention_heads: Count | None = None
-    num_key_value_heads: Count | None = None
-    max_position_embeddings: Count | None = None
-    rope_theta: Rate | None = None
-    rms_norm_eps: Rate | None = None
-
-
-class DataSpec(Config):
-    """Where tokens come from and in which proportion; paths are relative to the current folder."""
-
-    root: Path
-    """Folder of token shards with its ``manifest.json``."""
-    mixture: dict[str, float] | str = "natural"
-    """``{domain: weight}``, a YAML file with such a ``mixture``, or "natural": by size."""
-    mix_name: str | None = None
-    """What tables call the mixture; default: the file's name, "natural", or a hash."""
-    max_epochs: float = Field(4.0, gt=0)
-    """Most passes over a domain (beyond four, repeats are worth little: arXiv:2305.16264)."""
-    repeat: Literal["error", "clip"] = "error"
-    """What to do with a domain that would need more."""
-    seed: int = Field(0, ge=0)
-    verify: Literal["size", "hash"] = "size"
-    """How much of the shards to check at the start; "hash" reads every byte once."""
-    instance_filter: bool = False
-    """Takes no loss on sequences that repeat themselves; see :func:`instances.repetitive`."""
-    document_masking: bool = False
-    """Lets tokens attend only within their document."""
-
-    @field_validator("mixture", mode="before")
-    @classmethod
-    def _weights_or_name(cls, value: Any) -> Any:
-        """Says what is wrong itself: pydantic reports a union once for each of its members."""
-        if isinstance(value, dict):
-            for domain, weight in value.items():
-                if isinstance(weight, bool) or not isinstance(weight, int | float):
-                    raise ValueError(f"the weight of '{domain}' is '{weight}', not a number")
-        elif not isinstance(value, str):
-            raise ValueError("give {domain: weight}, the path of a YAML file, or 'natural'")
-        return value
-
-
-# How a run is carried out and told of, but not what comes of it: it may go on with other values.
-EXECUTION: Any = {
-    "evaluation": True,
-    "trackers": True,
-    "train": {"device", "micro_batch_size", "compile", "activation_checkpointing", "shard",
-              "replicate"},
-    "checkpoint": {"asynchronous"},
-}  # fmt: skip
-
-
-class TrainSpec(Config):
-    """Length and shape of the run."""
-
-    tokens: Count = Field(gt=0)
-    seq_len: Count = Field(gt=0)
-    batch_size: Count = Field(gt=0)
-    """Sequences a step."""
-    micro_batch_size: Count | None = Field(None, gt=0)
-    """Sequences that a process sends through the model at once; default: all of its share."""
-    z_loss: Rate = Field(1e-5, ge=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of matrix products; parameters, norms and the loss stay in float32."""
-    float8: bool = False
-    """Matrix products of the blocks in float8, by torchao."""
-    compile: Literal["block", "whole"] | None = None
-    """What torch.compile takes: one block for all, or the decoder as a whole."""
-    activation_checkpointing: Literal["full"] | Annotated[float, Field(ge=0, le=1)] | None = None
-    """What is computed again on the way back: all within blocks, or as much as it takes to keep
-    only this fraction of the activations (needs ``compile``)."""
-    shard: Count | None = Field(None, gt=0)
-    """Processes that share one copy of weights and optimizer; default: all of a copy."""
-    replicate: Count | None = Field(None, gt=0)
-    """Copies; default: as many as ``shard`` makes of the processes."""
-    device: str = "auto"
-
-
-class OptimizerSpec(Config):
-    """AdamW."""
-
-    lr: Rate = Field(gt=0)
-    betas: tuple[Rate, Rate] = (0.9, 0.95)
-    eps: Rate = Field(1e-8, gt=0)
-    weight_decay: Rate = Field(0.1, ge=0)
-    clip: Rate = Field(1.0, gt=0)
-    """Largest global gradient norm."""
-
-
-class ScheduleSpec(Config):
-    """Of the learning rate, in tokens; see :class:`olmeval.trainer.schedules.Schedule`."""
-
-    kind: Kind = "wsd"
-    warmup: Count | None = Field(None, ge=0)
-    """Tokens; default: as many as the model has parameters, at most 5 % of the run
-    (Porian et al. 2024, arXiv:2406.19146)."""
-    decay: float = Field(0.1, ge=0, le=1)
-    """Fraction of the run over which wsd falls."""
-    final: float = Field(0.0, ge=0, le=1)
-    """Last learning rate as a fraction of the peak."""
-
-
-class CheckpointSpec(Config):
-    """When to save. The last step is always saved."""
-
-    every: Count = Field(gt=0)
-    """Steps."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the exported weights; what a run resumes from stays in float32."""
-    asynchronous: bool = False
-    """Writes while training goes on, at the price of a copy in the processor's memory."""
-    ema: float | None = Field(None, gt=0, lt=1)
-    """Keeps a moving average of the weights that forgets 1 - ``ema`` of itself a step, and exports
-    it as ``ema`` in every checkpoint."""
-    average: Count | None = Field(None, gt=1)
-    """Exports the mean of this many last checkpoints as ``average`` when the run ends."""
-
-
-class EvaluationSpec(Config):
-    """Tasks that are scored while the model trains. Nothing of the training depends on them."""
-
-    tasks: tuple[str, ...] = Field(min_length=1)
-    every: Count = Field(200, gt=0)
-    """Steps. The last one is always scored."""
-    limit: Count | None = Field(100, gt=0)
-    """Documents of each task; null: all."""
-    task_paths: tuple[Path, ...] = ()
-    """Folders with further task files."""
-
-
-class Recipe(Config):
-    """One training run."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
-    family: str = "olmo2"
-    """Models that one scaling law is fitted to."""
-    seed: int = Field(0, ge=0)
-    """Of the initial weights."""
-    model: ModelSpec
-    data: DataSpec
-    train: TrainSpec
-    optimizer: OptimizerSpec
-    schedule: ScheduleSpec = ScheduleSpec()
-    checkpoint: CheckpointSpec
-    evaluation: EvaluationSpec | None = None
-    log_every: Count = Field(10, gt=0)
-    """Steps that one line of ``metrics.jsonl`` averages."""
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Where the lines of ``metrics.jsonl`` go besides."""
 
 
 class MixFile(Config):
@@ -213,7 +36,7 @@ class MixFile(Config):
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe with every number settled."""
+    """A recipe with every number settled. ``lr`` is the peak of the learning rate."""
 
     recipe: Recipe
     manifest: Manifest
@@ -222,16 +45,28 @@ class Plan:
     mix_name: str
     schedule: Schedule
     steps: int
+    lr: float
+    start: str | None
+    """What identifies the weights that the run begins with; None: random ones."""
 
     @property
     def batch_tokens(self) -> int:
         """Tokens a step, counted as predictions."""
-        return self.recipe.train.batch_size * self.recipe.train.seq_len
+        return self.mixture.batch_size * self.mixture.seq_len
 
     @property
     def tokens(self) -> int:
         """Tokens of the run: the recipe's, rounded up to whole batches."""
         return self.steps * self.batch_tokens
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step ``step`` (from 0)."""
+        return self.lr * self.schedule.at_step(step, self.batch_tokens)
+
+    def saves(self, done: int) -> bool:
+        """Whether a checkpoint belongs after ``done`` steps."""
+        ends = done * self.batch_tokens in self.schedule.ends
+        return ends or done % self.recipe.checkpoint.every == 0 or done == self.steps
 
     def flops(self, tokens: int) -> int:
         """Exact training FLOPs of ``tokens`` tokens."""
@@ -245,6 +80,10 @@ class Plan:
         recipe = self.recipe.model_dump(mode="json", exclude=EXECUTION)
         recipe["model"] = asdict(self.model)
         recipe["schedule"] = asdict(self.schedule)
+        recipe["train"] |= {"tokens": self.tokens, "batch_size": self.mixture.batch_size}
+        recipe["optimizer"] |= {"lr": self.lr, "lr_scale": None}
+        if self.recipe.start:
+            recipe["start"] |= {"checkpoint": self.start}
         recipe["data"] = {
             "seed": self.recipe.data.seed,
             "mix_name": self.mix_name,
@@ -267,11 +106,14 @@ class Plan:
             "steps": self.steps,
             "tokens": self.tokens,
             "batch_tokens": self.batch_tokens,
+            "batch_size": self.mixture.batch_size,
             "seq_len": train.seq_len,
             "flops": self.flops(self.tokens),
-            "lr": self.recipe.optimizer.lr,
+            "optimizer": self.recipe.optimizer.kind,
+            "lr": self.lr,
             "schedule": asdict(self.schedule),
-            "checkpoints": len(range(0, self.steps, self.recipe.checkpoint.every)),
+            "start": self.recipe.start and str(self.recipe.start.checkpoint),
+            "checkpoints": sum(self.saves(done) for done in range(1, self.steps + 1)),
             "evaluation": evaluation and evaluation.model_dump(mode="json"),
             "mix": self.mix_name,
             "domains": [
@@ -284,6 +126,7 @@ class Plan:
                 }
                 for share in self.mixture.shares
             ],
+            "clipped": describe_clipping(self.mixture.shares),
         }
 
 
@@ -312,8 +155,13 @@ def resolve(recipe: Recipe) -> Plan:
         )
     manifest = load_manifest(root, verify=recipe.data.verify)
     model = _model_config(recipe, manifest.vocab_size)
-    steps = -(-train.tokens // (train.batch_size * train.seq_len))
-    tokens = steps * train.batch_size * train.seq_len
+    start = None
+    if recipe.start:
+        check_tokenizer(recipe.start, root, manifest)
+        start = identity(recipe.start)
+    batch_size = train.batch_size or rules.batch_size(model.params, train.seq_len)
+    batch = batch_size * train.seq_len
+    steps = -(-rules.length(train.tokens, model.params) // batch)
     weights, mix_name = _weights(recipe.data, manifest)
     windows = {
         domain: Windows(open_domain(root, manifest, domain), train.seq_len)
@@ -323,54 +171,99 @@ def resolve(recipe: Recipe) -> Plan:
     shares = plan_shares(
         weights,
         {domain: len(windows.get(domain, ())) for domain in manifest.domains},
-        steps * train.batch_size,
+        steps * batch_size,
         max_epochs=recipe.data.max_epochs,
         repeat=recipe.data.repeat,
     )
-    spec = recipe.schedule
-    warmup = min(model.params, tokens // 20) if spec.warmup is None else spec.warmup
-    decay = spec.decay * tokens if spec.kind == "wsd" else 0.0
     return Plan(
         recipe=recipe,
         manifest=manifest,
         model=model,
-        mixture=Mixture(windows, shares, train.seq_len, train.batch_size, recipe.data.seed),
+        mixture=Mixture(windows, shares, train.seq_len, batch_size, recipe.data.seed),
         mix_name=mix_name,
-        schedule=Schedule(spec.kind, tokens, warmup, decay, spec.final),
+        schedule=_schedule(recipe, model.params, steps * batch, batch),
         steps=steps,
+        lr=_peak(recipe, model.params),
+        start=start,
     )
+
+
+def _schedule(recipe: Recipe, params: int, tokens: int, batch: int) -> Schedule:
+    spec = recipe.schedule
+    warmup = rules.warmup(params, tokens) if spec.warmup is None else spec.warmup
+    if spec.kind != "wsds":
+        decay = spec.decay * tokens if spec.kind == "wsd" else 0.0
+        return Schedule(spec.kind, tokens, warmup, decay, spec.final)
+    ends = [-(-rules.length(end, params) // batch) * batch for end in spec.periods]
+    ends.append(tokens)
+    lengths = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    if min(lengths) <= 0:
+        raise UserError(
+            f"schedule.periods: the periods would end at {', '.join(f'{e:,}' for e in ends)} "
+            "tokens, the run last; give rising ends below train.tokens"
+        )
+    decays = tuple(spec.decay * length for length in lengths)
+    return Schedule("wsds", tokens, warmup, 0.0, spec.final, tuple(ends), decays)
+
+
+def _peak(recipe: Recipe, params: int) -> float:
+    spec = recipe.optimizer
+    if spec.lr is not None:
+        return spec.lr
+    if recipe.start is not None:
+        return start_rate(recipe.start) * (spec.lr_scale or 1.0)
+    return rules.learning_rate(params) * (spec.lr_scale or rules.LR_SCALE)
 
 
 def _model_config(recipe: Recipe, data_vocab: int) -> ModelConfig:
     spec, seq_len = recipe.model, recipe.train.seq_len
     given = spec.model_dump(exclude={"preset"}, exclude_none=True)
-    # Rows beyond the tokenizer's are never used; a multiple of 128 keeps the head's product fast.
-    given.setdefault("vocab_size", -(-data_vocab // 128) * 128)
-    if given["vocab_size"] < data_vocab:
-        raise UserError(
-            f"model.vocab_size {given['vocab_size']} is smaller than the data's {data_vocab}; "
-            "leave it out to follow the data"
-        )
-    if spec.preset is not None:
-        if "num_attention_heads" in given:
-            given.setdefault("num_key_value_heads", given["num_attention_heads"])
-        config = replace(preset(spec.preset), **given)
+    if spec.yarn is not None:
+        given["yarn"] = Yarn(**given["yarn"])
+    if recipe.start is not None:
+        config = _started(start_config(recipe.start), spec.preset, given)
+    elif spec.preset is not None:
+        config = replace(preset(spec.preset), **_with_defaults(given, data_vocab))
     else:
         required = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
         missing = [f"model.{key}" for key in required if key not in given]
         if missing:
             raise UserError(f"give model.preset, or all sizes: missing {', '.join(missing)}")
-        given.setdefault("num_key_value_heads", given["num_attention_heads"])
-        given.setdefault("max_position_embeddings", seq_len)
-        config = ModelConfig(**given)
+        sizes = {"num_key_value_heads": given["num_attention_heads"],
+                 "max_position_embeddings": seq_len}  # fmt: skip
+        config = ModelConfig(**sizes | _with_defaults(given, data_vocab))
+    if config.vocab_size < data_vocab:
+        raise UserError(
+            f"model.vocab_size {config.vocab_size} is smaller than the data's {data_vocab}; "
+            "leave it out to follow the data"
+        )
     if config.max_position_embeddings < seq_len:
-        if "max_position_embeddings" in given:
+        if recipe.start or "max_position_embeddings" in given:
             raise UserError(
                 f"train.seq_len {seq_len} is longer than model.max_position_embeddings "
                 f"{config.max_position_embeddings}; raise the latter"
             )
         config = replace(config, max_position_embeddings=seq_len)
     return config
+
+
+def _with_defaults(given: dict[str, Any], data_vocab: int) -> dict[str, Any]:
+    # Rows beyond the tokenizer's are never used; a multiple of 128 keeps the head's product fast.
+    made = {"vocab_size": -(-data_vocab // 128) * 128} | given
+    if "num_attention_heads" in given:
+        made.setdefault("num_key_value_heads", given["num_attention_heads"])
+    return made
+
+
+def _started(config: ModelConfig, preset: str | None, given: dict[str, Any]) -> ModelConfig:
+    """The sizes of the checkpoint that a run starts from, for the recipe's context."""
+    free = {"max_position_embeddings", "rope_theta", "sliding_window", "yarn"}
+    fixed = [*(["preset"] if preset else []), *sorted(given.keys() - free)]
+    if fixed:
+        raise UserError(
+            f"model.{fixed[0]}: the run has the sizes of its start.checkpoint; leave it out"
+        )
+    return replace(config, **given)
 
 
 def _weights(data: DataSpec, manifest: Manifest) -> tuple[dict[str, float], str]:

@@ -85,6 +85,7 @@ class Job:
     folder: Path
     shape: Hashable
     evaluate: Evaluate | None
+    batch_tokens: int
 
 
 class SwarmFile(Config):
@@ -206,7 +207,7 @@ def _prepare(
             row = Proxy(**asdict(row) | {"status": "done", **outcome(folder)})
         else:
             places.append(len(rows))
-            jobs.append(Job(_without_hashing(recipe), folder, shape(plan), evaluate))
+            jobs.append(make_job(_without_hashing(recipe), plan, folder, evaluate))
         rows.append(row)
     return rows, jobs, places
 
@@ -241,9 +242,15 @@ def _row(plan: Plan) -> Proxy:
     )
 
 
+def make_job(recipe: Recipe, plan: Plan, folder: Path, evaluate: Evaluate | None) -> Job:
+    """What a worker is sent to train ``recipe``, of which ``plan`` was made, in ``folder``."""
+    return Job(recipe, folder, shape(plan), evaluate, plan.batch_tokens)
+
+
 def shape(plan: Plan) -> Hashable:
     """All that a built and compiled model depends on."""
-    return plan.model, plan.recipe.train.model_copy(update={"tokens": 1})
+    train = {"tokens": 1, "batch_size": plan.mixture.batch_size}
+    return plan.model, plan.recipe.train.model_copy(update=train)
 
 
 def _shape_of(job: Job) -> Hashable:
@@ -275,7 +282,7 @@ def train_proxy(job: Job, report: Callable[[int], None]) -> dict[str, float | No
 
     def on_line(step: int) -> None:
         nonlocal reported
-        tokens = step * job.recipe.train.batch_size * job.recipe.train.seq_len
+        tokens = step * job.batch_tokens
         report(tokens - reported)
         reported = tokens
 

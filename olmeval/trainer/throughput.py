@@ -89,7 +89,7 @@ def memory(plan: Plan, gpus: int = 1) -> Memory:
     size = 2 if spec.precision == "bfloat16" else 4
     head = model.vocab_size * d
     block = (model.params - head - d) // layers
-    rows = -(-plan.recipe.train.batch_size // gpus)
+    rows = -(-plan.mixture.batch_size // gpus)
     tokens = min(rows, spec.micro_batch_size or rows) * spec.seq_len
     whole = (14 * d + 4 * f) * size * tokens
     kept = d * size * tokens

@@ -81,6 +81,8 @@ def test_a_run_learns_and_leaves_its_files(make_recipe: Any, tmp_path: Path) -> 
         "seed": 4,
         "mix": "natural",
         "mixture": plan.mixture.weights(),
+        "lr": plan.rate(39),
+        "start": None,
         "recipe_hash": sha256_json(plan.settings()),
     }
 
@@ -235,7 +237,7 @@ def test_metrics_on_a_full_disk_are_named() -> None:
         log = Log(file, 1)
         log.add(torch.tensor(1.0), torch.tensor(1.0), torch.tensor(0.0), 0.0)
         with pytest.raises(UserError, match="cannot write '/dev/full': No space left"):
-            log.write(1, 0.1)
+            log.write(1, 0.1, {})
 
 
 def test_a_damaged_checkpoint_is_named(make_recipe: Any, tmp_path: Path) -> None:

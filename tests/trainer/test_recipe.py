@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from olmeval.errors import UserError
-from olmeval.trainer.recipe import RECIPES, load_recipe, parse_count, resolve
+from olmeval.trainer.recipe import RECIPES, load_recipe, resolve
+from olmeval.trainer.recipe_spec import parse_count
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from olmeval.files import sha256_file
 from olmeval.trainer import swarm
 from olmeval.trainer.loop import Live, train
 from olmeval.trainer.recipe import EvaluationSpec, Recipe, resolve
-from olmeval.trainer.swarm import Job, SwarmResult, load_swarm, proxies, run_swarm, train_proxy
+from olmeval.trainer.swarm import SwarmResult, load_swarm, make_job, proxies, run_swarm, train_proxy
 
 ALONE = "import sys, pathlib; from olmeval.trainer.loop import train; " \
     "from olmeval.trainer.recipe import load_recipe; " \
@@ -262,7 +262,7 @@ def test_data_are_hashed_once(
 
 def test_progress_counts_tokens_even_of_what_was_there(make_recipe: Any, tmp_path: Path) -> None:
     recipe = make_recipe()
-    job = Job(recipe, tmp_path / "run", "tiny", None)
+    job = make_job(recipe, resolve(recipe), tmp_path / "run", None)
     told: list[int] = []
     train_proxy(job, told.append)
     # Lines of three steps, but where a checkpoint ends one.
