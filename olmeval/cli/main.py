@@ -46,6 +46,10 @@ COMMANDS = {
     "export": ("olmeval.cli.export:export", "Write runs in the files of OLMES or lm-eval."),
     "tasks": ("olmeval.cli.tasks:tasks", "List, show, preview, write and check tasks."),
     "cache": ("olmeval.cli.cache:cache", "Stored answers that runs share: list, remove, verify."),
+    "decisions": (
+        "olmeval.cli.decisions:decisions",
+        "Do small runs rank models as large runs do?",
+    ),
     "snr": ("olmeval.cli.snr:snr", "Signal, noise and their ratio for every benchmark."),
     "table": ("olmeval.cli.table:table", "Import scores from other files; query them with SQL."),
     "train": ("olmeval.cli.train:train", "Train a model from a recipe."),
