@@ -188,7 +188,10 @@ def start_engine(
         # The first configuration says which model runner this will be, and refuses a window that
         # the model does not have.
         probe = EngineArgs(**arguments, max_model_len=max_length)
-        forcing = _forcing(probe.create_engine_config())
+        config = probe.create_engine_config()
+        if device == "cpu":
+            _check_heads(config.model_config)
+        forcing = _forcing(config)
         if forcing == "trace":
             arguments["enable_trace_replay"] = True
         elif forcing == "forced":
@@ -199,6 +202,8 @@ def start_engine(
             llm = LLMEngine.from_engine_args(EngineArgs(**arguments))
     except Exception as error:
         guard.dismiss()
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"vLLM cannot load '{checkpoint.source}': {_reason(error)}") from error
     config = llm.vllm_config
     return Engine(
@@ -231,6 +236,18 @@ def _arguments(checkpoint: Checkpoint, options: LoadOptions, device: str) -> dic
         if not chosen and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
             arguments["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
     return arguments
+
+
+def _check_heads(model: Any) -> None:
+    """Raises :class:`UserError` for heads on which vLLM's CPU attention dies in its first step."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    width, widths = model.get_head_size(), CPUAttentionBackend.get_supported_head_sizes()
+    if not model.use_mla and width not in widths:
+        raise UserError(
+            f"vLLM's attention on a CPU takes heads of {', '.join(map(str, widths))}, and those "
+            f"of '{model.model}' have {width}; use the transformers backend"
+        )
 
 
 def _forcing(config: Any) -> Literal["trace", "forced"] | None:

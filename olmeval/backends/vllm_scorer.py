@@ -2,8 +2,8 @@
 
 The plan's sequences come sorted, which is the depth-first order of their prefix tree: whoever
 shares a context follows closely, so the context is still in vLLM's cache, or is being computed in
-the same step. The first sequences of each kind are scored by plain ``prompt_logprobs`` as well, and
-a way that does not agree is not used.
+the same step. Before that a few sequences of each kind are scored by plain ``prompt_logprobs`` as
+well, and a way that does not agree is not used.
 """
 
 import warnings
@@ -137,9 +137,8 @@ class Scorer:
         for kind in KINDS:
             if kind in self.ways:
                 continue
-            members = [
-                _shortened(_member(plan, k), self.plain.window) for k in _of_kind(plan, kind)
-            ]
+            picked = _for_proof(plan, kind, self.engine.block_size)
+            members = [_shortened(_member(plan, k), self.plain.window) for k in picked]
             if members:
                 self.ways[kind] = self._first_that_agrees(kind, members)
 
@@ -202,11 +201,17 @@ def _kind(member: Member) -> Kind:
     return "long" if scored > member.context else "several"
 
 
-def _of_kind(plan: Plan, kind: Kind) -> list[int]:
-    """The first sequences of ``plan`` that are of this kind."""
-    context = plan.sequences.context_len
-    scored = plan.sequences.lengths - context
+def _for_proof(plan: Plan, kind: Kind, block_size: int) -> list[int]:
+    """The sequences of this kind on which a way is proven, ascending.
+
+    The plain way computes their contexts again and the logits of every token, so they are short;
+    but the context fills a block at least, which the other way then reads out of the cache.
+    """
+    lengths, context = plan.sequences.lengths, plan.sequences.context_len
+    scored = lengths - context
     one, long = scored == 1, (scored > 1) & (scored > context)
-    of = {"one": one, "long": long, "several": ~one & ~long}[kind]
-    found: list[int] = np.flatnonzero(of)[:PROOF].tolist()
+    of = np.flatnonzero({"one": one, "long": long, "several": ~one & ~long}[kind])
+    reads = context[of] > block_size
+    order = np.lexsort((np.where(reads, lengths[of], -lengths[of]), ~reads))
+    found: list[int] = np.sort(of[order[:PROOF]]).tolist()
     return found

@@ -414,3 +414,11 @@ def test_bad_arguments_are_one_sentence(folder: Path) -> None:
         with pytest.raises(UserError, match=message):
             load_vllm(folder, extra, **options).close()
     assert "VLLM_ALLOW_LONG_MAX_MODEL_LEN" not in os.environ
+
+
+def test_heads_too_small_for_the_cpu_are_refused_at_once(
+    tmp_path: Path, tokenizer_dir: Path
+) -> None:
+    small = vllm_checkpoint(tmp_path / "small", tokenizer_dir, num_attention_heads=4)
+    with pytest.raises(UserError, match=r"on a CPU takes heads of 32, .*/small' have 16; use the"):
+        load_vllm(small)

@@ -39,6 +39,8 @@ class Table:
     forcing adds to a log-probability, when it is broken. ``dead``: prompts that it fails on.
     """
 
+    block_size = 16
+
     def __init__(self, cached: int = 0, shift: float = 0.0, dead: tuple[int, ...] = ()):
         self.cached, self.shift, self.dead = cached, shift, dead
         self.waiting: list[Ask] = []
@@ -152,6 +154,21 @@ def test_every_way_reads_the_same_numbers(names: tuple[str, ...], several: str, 
     assert {kind: way.name for kind, way in mine.ways.items()} == {
         "one": one, "several": several, "long": long
     }  # fmt: skip
+
+
+def test_the_proof_is_short_and_reads_the_cache() -> None:
+    """Of each kind the shortest whose context fills a block; where none does, the longest."""
+    rng = np.random.default_rng(1)
+    shapes = [(60 - k, 50 - k) for k in range(30)]  # several tokens, contexts of 50 to 21
+    shapes += [(9, 5)] * 9 + [(k, k - 1) for k in range(3, 16)]
+    plan = plan_of([(rng.integers(0, VOCABULARY, n).tolist(), c) for n, c in shapes])
+    table = Table()
+    mine = scorer(table)
+    mine._prove(plan)
+    plain = [a for a in table.asked if a.params.get("skip_reading_prefix_cache")]
+    assert sorted(len(a.ids) for a in plain) == [*range(8, 16), *range(31, 39)]
+    forced = [a for a in table.asked if FORCED in (a.params.get("extra_args") or {})]
+    assert sorted(len(a.ids) for a in forced) == list(range(21, 29))
 
 
 @pytest.mark.parametrize("cached", [24, 25, 26, WINDOW])
