@@ -1,65 +1,91 @@
 """Paired comparison of runs that answered the same questions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from math import isnan, nan, sqrt
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from olmeval.analysis.grid import generator, grids
 from olmeval.errors import UserError
 from olmeval.results.run import Run
 from olmeval.stats.mean import paired_difference
+from olmeval.stats.paired import (
+    bootstrap_means,
+    cluster_sums,
+    groups_alike,
+    holm,
+    mcnemar,
+    sign_flip,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("task", "metric", "a", "b", "difference", "stderr", "n", "p", "higher_is_better")
+COLUMNS = (
+    "task", "metric", "a", "b", "value_a", "value_b", "difference", "stderr", "low", "high", "n",
+    "p", "p_exact", "test", "p_holm", "wins", "losses", "ties", "errors", "checkpoint_noise",
+    "stderr_total", "p_total", "higher_is_better",
+)  # fmt: skip
 
 
-def compare_runs(runs: Sequence[Run]) -> "pd.DataFrame":
+def compare_runs(
+    runs: Sequence[Run],
+    checkpoints: "pd.DataFrame | None" = None,
+    last: int = 5,
+    samples: int = 2000,
+    seed: int = 0,
+) -> "pd.DataFrame":
     """Every pair of runs on the primary metric of every task they share.
 
     Differences (a minus b) are paired on instances, clustered where instances share a passage;
-    instances that are an error in either run are left out of both. Columns: :data:`COLUMNS`; a
-    and b are the runs' names. Raises :class:`UserError` when two runs' questions differ.
+    instances that are an error in either run are left out of both. Columns: :data:`COLUMNS`; a and
+    b are :func:`labels`. ``low`` and ``high`` are the 95 % bootstrap interval (clusters drawn);
+    ``p`` is the normal test, ``p_exact`` McNemar's for right-or-wrong scores without clusters and
+    else a sign-flip permutation test (``test`` says which); ``p_holm`` corrects ``p_total``, where
+    it is known, else ``p_exact`` over the tasks of the pair. ``wins`` counts instances on which a is
+    better; ``errors`` those left out.
+
+    With ``checkpoints`` (a long table that holds the runs' earlier checkpoints), the variance of
+    each run's ``last`` checkpoints is added to that of the questions: ``stderr_total``, and
+    ``p_total`` by t with Satterthwaite's degrees of freedom. What of a checkpoint's noise shows in
+    the questions already is counted twice, so this errs on the safe side. Raises
+    :class:`UserError` when two runs' questions differ.
     """
     import pandas as pd
 
+    names = labels(runs)
+    noises = {} if checkpoints is None else checkpoint_variances(checkpoints, last)
+    answers = [_answers(run) for run in runs]
     rows = []
-    for left, right in combinations(runs, 2):
-        for task, result in left.metrics["tasks"].items():
-            other = right.metrics["tasks"].get(task)
+    for i, j in combinations(range(len(runs)), 2):
+        of_pair = []
+        for task, result in runs[i].metrics["tasks"].items():
+            other = runs[j].metrics["tasks"].get(task)
             if other is None:
                 continue
-            if other["hash"] != result["hash"]:
-                raise UserError(
-                    f"'{left.path}' and '{right.path}' were asked different questions in '{task}'; "
-                    "run both again with one version of the task and one --limit"
-                )
-            metric = result["primary_metric"]
-            paired = _values(left, task, metric).merge(
-                _values(right, task, metric),
-                left_index=True, right_index=True, suffixes=("_a", "_b"),
-            )  # fmt: skip
-            paired = paired.dropna(subset=["value_a", "value_b"])
-            if paired.empty:
+            check_same_questions(task, runs[i], runs[j])
+            paired = _join(answers[i].get(task), answers[j].get(task))
+            row = _difference(paired, result, generator(seed, task), samples)
+            if row is None:
                 continue
-            clusters = None
-            if paired["cluster_a"].notna().any():
-                clusters = paired["cluster_a"].fillna(paired.index.to_series()).tolist()
-            difference = paired_difference(paired["value_a"], paired["value_b"], clusters)
-            rows.append(
-                {
-                    "task": task,
-                    "metric": metric,
-                    "a": run_name(left),
-                    "b": run_name(right),
-                    "difference": difference.value,
-                    "stderr": difference.stderr,
-                    "n": difference.n,
-                    "p": difference.p,
-                    "higher_is_better": result["metrics"][metric]["higher_is_better"],
-                }
-            )
+            metric = result["primary_metric"]
+            noise = [noises.get((run_name(runs[k]), task, metric)) for k in (i, j)]
+            named = {"task": task, "metric": metric, "a": names[i], "b": names[j]}
+            of_pair.append({**named, **row, **_with_noise(row, noise)})
+        adjusted = holm([r["p_exact"] if isnan(r["p_total"]) else r["p_total"] for r in of_pair])
+        rows += [{**row, "p_holm": p} for row, p in zip(of_pair, adjusted.tolist(), strict=True)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def check_same_questions(task: str, left: Run, right: Run) -> None:
+    """Raises :class:`UserError` when two runs were asked different questions in ``task``."""
+    if left.metrics["tasks"][task]["hash"] != right.metrics["tasks"][task]["hash"]:
+        raise UserError(
+            f"'{left.path}' and '{right.path}' were asked different questions in '{task}'; "
+            "run both again with one version of the task and one --limit"
+        )
 
 
 def run_name(run: Run) -> str:
@@ -67,7 +93,170 @@ def run_name(run: Run) -> str:
     return str(run.info["model"]["metadata"].get("run", run.path.name))
 
 
-def _values(run: Run, task: str, metric: str) -> "pd.DataFrame":
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: the trained run's, or the folder's where two would be the same."""
+    for name in (run_name, lambda run: run.path.name, lambda run: str(run.path)):
+        names = [name(run) for run in runs]
+        if len(set(names)) == len(runs):
+            break
+    return names
+
+
+def flipped(runs: Sequence[Run]) -> "pd.DataFrame":
+    """Instances that two runs score differently, the largest differences first within a task.
+
+    Columns: task, metric, doc_id, native_id, a, b (the two values), better (``a`` or ``b``).
+    """
+    import pandas as pd
+
+    left, right = runs
+    frames = []
+    answers = [_answers(left), _answers(right)]
+    for task, result in left.metrics["tasks"].items():
+        if task not in right.metrics["tasks"]:
+            continue
+        check_same_questions(task, left, right)
+        metric = result["primary_metric"]
+        paired = _join(answers[0].get(task), answers[1].get(task))
+        if paired is None:
+            continue
+        differs = paired[paired["value_a"] != paired["value_b"]].reset_index()
+        sign = 1 if result["metrics"][metric]["higher_is_better"] else -1
+        gap = sign * (differs["value_a"] - differs["value_b"])
+        differs = differs.assign(
+            task=task, metric=metric, better=np.where(gap > 0, "a", "b"), size=gap.abs()
+        ).sort_values(["size", "doc_id"], ascending=[False, True])
+        frames.append(differs)
+    columns = ["task", "metric", "doc_id", "native_id", "a", "b", "better"]
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    renamed = {"value_a": "a", "value_b": "b", "native_id_a": "native_id"}
+    return pd.concat(frames, ignore_index=True).rename(columns=renamed)[columns]
+
+
+def groups_table(comparison: "pd.DataFrame", level: float = 0.05) -> "pd.DataFrame":
+    """Which of many runs cannot be told apart: columns task, metric, run, value, groups.
+
+    Runs of a task that share a letter do not differ after Holm's correction over the task's pairs
+    (of ``p_total`` where it is known, else ``p_exact``). Better runs come first.
+    """
+    import pandas as pd
+
+    rows = []
+    for (task, metric), pairs in comparison.groupby(["task", "metric"], sort=False):
+        values = dict(zip(pairs["b"], pairs["value_b"], strict=True))
+        values |= dict(zip(pairs["a"], pairs["value_a"], strict=True))
+        upward = bool(pairs["higher_is_better"].iloc[0])
+        order = sorted(values, key=lambda run: (-values[run] if upward else values[run], run))
+        place = {run: k for k, run in enumerate(order)}
+        p = pairs["p_total"].where(pairs["p_total"].notna(), pairs["p_exact"])
+        apart = holm(p.to_numpy(float)) <= level
+        different = [
+            (place[a], place[b])
+            for a, b, far in zip(pairs["a"], pairs["b"], apart, strict=True)
+            if far
+        ]
+        groups = groups_alike(len(order), different)
+        for k, run in enumerate(order):
+            letters = [_letter(g) for g, members in enumerate(groups) if k in members]
+            rows.append((task, metric, run, values[run], " ".join(letters)))
+    return pd.DataFrame(rows, columns=["task", "metric", "run", "value", "groups"])
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index) if index < 26 else f"a{index}"
+
+
+def checkpoint_variances(
+    table: "pd.DataFrame", last: int
+) -> Mapping[tuple[str, str, str], tuple[float, int]]:
+    """Variance of the last checkpoints, divisor n-1, and its degrees of freedom.
+
+    By (run, task, metric); runs with one checkpoint have none.
+    """
+    found = {}
+    for grid in grids(table, last):
+        for run, values in zip(grid.runs["run"], grid.values, strict=True):
+            kept = values[np.isfinite(values)]
+            if len(kept) > 1:
+                found[str(run), grid.task, grid.metric] = (float(kept.var(ddof=1)), len(kept) - 1)
+    return found
+
+
+def _answers(run: Run) -> dict[str, "pd.DataFrame"]:
+    """Primary values, clusters and native ids by task, indexed by document."""
+    primary = {task: r["primary_metric"] for task, r in run.metrics["tasks"].items()}
     table = run.instances()
-    chosen = table[(table["task"] == task) & (table["metric"] == metric)]
-    return chosen.set_index("doc_id")[["value", "cluster"]]
+    table = table[table["metric"] == table["task"].map(primary)]
+    columns = ["value", "cluster", "native_id"]
+    return {
+        str(task): rows.set_index("doc_id")[columns]
+        for task, rows in table.groupby("task", sort=False)
+    }
+
+
+def _join(a: "pd.DataFrame | None", b: "pd.DataFrame | None") -> "pd.DataFrame | None":
+    if a is None or b is None:
+        return None
+    return a.merge(b, left_index=True, right_index=True, suffixes=("_a", "_b"))
+
+
+def _difference(
+    paired: "pd.DataFrame | None",
+    result: Mapping[str, Any],
+    random: np.random.Generator,
+    samples: int,
+) -> dict[str, Any] | None:
+    """The row of one task; None when no instance has both values."""
+    if paired is None:
+        return None
+    kept = paired.dropna(subset=["value_a", "value_b"])
+    if kept.empty:
+        return None
+    clusters = None
+    if kept["cluster_a"].notna().any():
+        clusters = kept["cluster_a"].fillna(kept.index.to_series()).tolist()
+    a, b = kept["value_a"].to_numpy(float), kept["value_b"].to_numpy(float)
+    difference = paired_difference(a, b, clusters)
+    sums, sizes = cluster_sums(a - b, clusters)
+    low = high = nan
+    if len(sums) > 1:
+        means = bootstrap_means(sums, sizes, random, samples)
+        low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    upward = bool(result["metrics"][result["primary_metric"]]["higher_is_better"])
+    better, worse = int((a > b).sum()), int((a < b).sum())
+    wins, losses = (better, worse) if upward else (worse, better)
+    if clusters is None and np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all():
+        test, p_exact = "McNemar", mcnemar(wins, losses)
+    else:
+        test, p_exact = "sign flip", sign_flip(sums, random)
+    return {
+        "value_a": float(a.mean()), "value_b": float(b.mean()),
+        "difference": difference.value, "stderr": difference.stderr, "low": low, "high": high,
+        "n": difference.n, "p": difference.p, "p_exact": p_exact, "test": test,
+        "wins": wins, "losses": losses, "ties": len(a) - wins - losses,
+        "errors": len(paired) - len(kept), "higher_is_better": upward,
+    }  # fmt: skip
+
+
+def _with_noise(
+    row: Mapping[str, Any], noise: Sequence[tuple[float, int] | None]
+) -> dict[str, float]:
+    """The total error where the checkpoint noise of both runs is known."""
+    from scipy.stats import t
+
+    known = [entry for entry in noise if entry is not None]
+    if len(known) < len(noise) or isnan(row["stderr"]):
+        return {"checkpoint_noise": nan, "stderr_total": nan, "p_total": nan}
+    parts = [(row["stderr"] ** 2, row["n"] - 1), *known]
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        p = float(row["difference"] == 0)
+    else:
+        df = total**2 / sum(variance**2 / max(k, 1) for variance, k in parts)
+        p = float(2 * t.sf(abs(row["difference"]) / sqrt(total), df))
+    return {
+        "checkpoint_noise": sqrt(sum(v for v, _ in known)),
+        "stderr_total": sqrt(total),
+        "p_total": p,
+    }

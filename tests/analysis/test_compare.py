@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from olmeval.analysis.compare import compare_runs
+from olmeval.analysis.compare import compare_runs, flipped, groups_table
 from olmeval.errors import UserError
-from olmeval.results.run import Run
+from olmeval.results.run import LONG_COLUMNS, Run
 
 
 def make_run(folder: Path, values: list[float], cluster: list[str | None] | None = None) -> Run:
@@ -68,3 +69,77 @@ def test_different_questions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="different questions in 't'"):
         compare_runs([a, Run(b.path)])
     shutil.rmtree(b.path)
+
+
+def flips(wins: int, losses: int, both: int) -> tuple[list[float], list[float]]:
+    a = [1.0] * wins + [0.0] * losses + [1.0] * both
+    return a, [0.0] * wins + [1.0] * losses + [1.0] * both
+
+
+def test_right_or_wrong_scores_get_mcnemars_test(tmp_path: Path) -> None:
+    a, b = flips(15, 4, 61)
+    row = compare_runs([make_run(tmp_path / "a", a), make_run(tmp_path / "b", b)]).iloc[0]
+    assert (row["wins"], row["losses"], row["ties"]) == (15, 4, 61)
+    assert row["test"] == "McNemar"
+    assert row["p_exact"] == pytest.approx(2 * stats.binom.cdf(4, 19, 0.5))
+    assert row["difference"] == pytest.approx(11 / 80)
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * row["stderr"], rel=0.1)
+    assert np.isnan(row["p_total"])
+
+
+def test_checkpoint_noise_is_added(tmp_path: Path) -> None:
+    a, b = flips(15, 4, 61)
+    runs = [make_run(tmp_path / "a", a), make_run(tmp_path / "b", b)]
+    scores = {"a": [0.5, 0.9, 0.7, 0.8], "b": [0.6, 0.62, 0.61, 0.60]}
+    table = pd.DataFrame(
+        [
+            {"run": run, "model": run, "step": float(k), "task": "t", "metric": "acc_raw",
+             "value": value, "higher_is_better": True}
+            for run, values in scores.items() for k, value in enumerate(values)
+        ]
+    ).reindex(columns=list(LONG_COLUMNS))  # fmt: skip
+    row = compare_runs(runs, table, last=3).iloc[0]
+    variances = [np.var(v[-3:], ddof=1) for v in scores.values()]
+    total = row["stderr"] ** 2 + sum(variances)
+    assert row["checkpoint_noise"] == pytest.approx(np.sqrt(sum(variances)))
+    assert row["stderr_total"] == pytest.approx(np.sqrt(total))
+    df = total**2 / (row["stderr"] ** 4 / 79 + sum(v**2 / 2 for v in variances))
+    expected = 2 * stats.t.sf(row["difference"] / np.sqrt(total), df)
+    assert row["p_total"] == row["p_holm"] == pytest.approx(expected)
+    assert row["p_total"] > row["p_exact"]
+    only_one = compare_runs(runs, table[table["run"] == "a"]).iloc[0]
+    assert np.isnan(only_one["p_total"]) and only_one["p_holm"] == only_one["p_exact"]
+
+
+def test_flipped_questions_are_listed(tmp_path: Path) -> None:
+    a, b = make_run(tmp_path / "a", [1, 0, 1, 0.25]), make_run(tmp_path / "b", [1, 1, 0, 0])
+    found = flipped([a, b])
+    assert found[["native_id", "a", "b", "better"]].to_numpy().tolist() == [
+        ["1", 0, 1, "b"], ["2", 1, 0, "a"], ["3", 0.25, 0, "a"],
+    ]  # fmt: skip
+
+
+def test_runs_that_cannot_be_told_apart_share_a_letter(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    questions = random.random(400)
+    rates = {"best": 0.9, "good": 0.5, "same": 0.5, "worst": 0.1}
+    runs = [
+        make_run(tmp_path / name, list((questions < rate).astype(float)))
+        for name, rate in rates.items()
+    ]
+    table = groups_table(compare_runs(runs)).set_index("run")
+    assert table["groups"].tolist() == ["a", "b", "b", "c"]
+    assert table.index[0] == "best" and table.index[-1] == "worst"
+
+
+def test_runs_of_one_name_are_told_apart_by_folder(tmp_path: Path) -> None:
+    runs = []
+    for step in (1, 2):
+        run = make_run(tmp_path / f"x-step{step}", [1.0, 0.0])
+        info = {"model": {"metadata": {"run": "x"}}, "status": "complete"}
+        (run.path / "run.json").write_text(json.dumps(info))
+        runs.append(Run(run.path))
+    row = compare_runs(runs).iloc[0]
+    assert (row["a"], row["b"]) == ("x-step1", "x-step2")
+    assert row["p_exact"] == 1.0
