@@ -46,6 +46,7 @@ COMMANDS = {
     "export": ("olmeval.cli.export:export", "Write runs in the files of OLMES or lm-eval."),
     "tasks": ("olmeval.cli.tasks:tasks", "List, show, preview, write and check tasks."),
     "cache": ("olmeval.cli.cache:cache", "Stored answers that runs share: list, remove, verify."),
+    "compare": ("olmeval.cli.compare:compare", "Paired differences of runs, with tests."),
     "decisions": (
         "olmeval.cli.decisions:decisions",
         "Do small runs rank models as large runs do?",
