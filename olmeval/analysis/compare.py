@@ -44,7 +44,7 @@ def compare_runs(
     b are :func:`labels`. ``low`` and ``high`` are the 95 % bootstrap interval (clusters drawn);
     ``p`` is the normal test, ``p_exact`` McNemar's for right-or-wrong scores without clusters and
     else a sign-flip permutation test (``test`` says which); ``p_holm`` corrects ``p_total``, where
-    it is known, else ``p_exact`` over the tasks of the pair. ``wins`` counts instances on which a is
+    it is known, else ``p_exact`` over the tasks of the pair. ``wins`` counts instances where a is
     better; ``errors`` those left out.
 
     With ``checkpoints`` (a long table that holds the runs' earlier checkpoints), the variance of

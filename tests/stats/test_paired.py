@@ -4,7 +4,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,6 +18,7 @@ from olmeval.stats.paired import (
 )
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30))
 def test_mcnemar_is_a_fair_coin(wins: int, losses: int) -> None:
     n, least = wins + losses, min(wins, losses)
@@ -66,6 +67,7 @@ def test_holm_by_hand() -> None:
     assert holm([]).size == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_the_smallest_level_that_rejects(p: list[float]) -> None:
     order = np.argsort(p, kind="stable")
@@ -76,6 +78,7 @@ def test_holm_is_the_smallest_level_that_rejects(p: list[float]) -> None:
     np.testing.assert_allclose(holm(p), expected)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7), st.data())
 def test_groups_are_the_maximal_sets_without_a_difference(n: int, data: st.DataObject) -> None:
     pairs = list(combinations(range(n), 2))

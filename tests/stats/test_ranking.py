@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -29,12 +29,14 @@ def count(x: list[int], y: list[int]) -> float:
     return total / (len(x) * (len(x) - 1) / 2)
 
 
+@settings(deadline=None)
 @given(scores)
 def test_equals_counting_pairs(pairs: list[tuple[int, int]]) -> None:
     x, y = [a for a, _ in pairs], [b for _, b in pairs]
     assert decision_accuracy(x, y) == pytest.approx(count(x, y))
 
 
+@settings(deadline=None)
 @given(scores, st.randoms(use_true_random=False))
 def test_order_units_and_sides_do_not_matter(pairs: list[tuple[int, int]], random: object) -> None:
     x, y = np.array(pairs).T

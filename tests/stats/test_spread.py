@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -34,6 +34,7 @@ def by_hand(x: np.ndarray) -> dict[str, float]:
     }
 
 
+@settings(deadline=None)
 @given(populations)
 def test_equals_loops_over_pairs(x: np.ndarray) -> None:
     expected = by_hand(x)
@@ -44,6 +45,7 @@ def test_equals_loops_over_pairs(x: np.ndarray) -> None:
         assert float(spread(name, x)) == pytest.approx(value / x.mean(), abs=tolerance), name
 
 
+@settings(deadline=None)
 @given(populations, st.floats(0.01, 100), st.randoms(use_true_random=False))
 def test_units_and_order_do_not_matter(x: np.ndarray, unit: float, random: object) -> None:
     shuffled = x.copy()
