@@ -5,16 +5,21 @@ import click
 from olmeval import __version__
 from olmeval.cli.main import LazyGroup, run_cli
 
+COMMANDS = {
+    "fit": ("olmeval.cli.olmix_fit:fit", "Fit laws from mixture to score to a swarm."),
+}
+
 
 @click.group(
     cls=LazyGroup,
-    commands_at={},
+    commands_at=COMMANDS,
+    epilog="Example: olmix fit swarm/ratios.csv swarm/metrics.csv --output fits/first",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="olmix")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Choose a data mixture. No subcommand is available in this version."""
+    """Choose a data mixture from small runs, with error bars on every number."""
 
 
 def main() -> None:

@@ -1,0 +1,132 @@
+"""``olmix fit``: laws from mixture to score, fitted to a swarm."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from olmeval.cli.olmix_options import short_names
+
+if TYPE_CHECKING:
+    from olmeval.mixing.fitting import MixtureFit
+
+FAMILIES = (
+    "log-linear", "power-law", "bimix", "autoscale", "gp", "lightgbm", "linear", "nearest", "auto",
+)  # fmt: skip
+
+
+@click.command(epilog="Example: olmix fit swarm/ratios.csv swarm/metrics.csv --output fits/first")
+@click.argument("ratios", type=click.Path(path_type=Path))
+@click.argument("metrics", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for fit.json, which 'olmix optimize' reads.",
+)
+@click.option(
+    "--family",
+    default="log-linear",
+    show_default=True,
+    type=click.Choice(FAMILIES),
+    help="Law to fit; 'auto' chooses one for every target by cross-validation.",
+)
+@click.option("--target", "targets", multiple=True, help="Column to fit; default: all.")
+@click.option("--drop", multiple=True, help="Column to leave out.")
+@click.option("--higher", multiple=True, help="Column of which more is better.")
+@click.option(
+    "--group", "groups", multiple=True, metavar="NAME=COLUMN,...", help="Fit the columns' mean."
+)
+@click.option("--level", default=0.95, show_default=True, help="Of prediction intervals.")
+@click.option("--curve/--no-curve", default=True, help="Measure how errors fall with runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print scores and warnings as JSON.")
+def fit(
+    ratios: Path,
+    metrics: Path,
+    output: Path,
+    family: str,
+    targets: tuple[str, ...],
+    drop: tuple[str, ...],
+    higher: tuple[str, ...],
+    groups: tuple[str, ...],
+    level: float,
+    curve: bool,
+    as_json: bool,
+) -> None:
+    """Fit a law from mixture to score for every target.
+
+    RATIOS and METRICS are CSV files with one row a run, joined by the column run, run_id, name or
+    index. Every other column is a domain's share or a target. All scores shown are out of fold.
+    """
+    from rich.console import Console
+
+    from olmeval.mixing.fitting import fit_swarm
+    from olmeval.mixing.tables import read_swarm
+
+    table = read_swarm(ratios, metrics, targets=targets, drop=drop, higher=higher)
+    if groups:
+        table = table.grouped(_groups(groups))
+    with Console(stderr=True).status(f"fitting {len(table.targets)} targets"):
+        fitted = fit_swarm(table, family, level=level, curve=curve)
+    path = fitted.save(output)
+    if as_json:
+        _print_json(fitted, path)
+    else:
+        _print(fitted, path)
+
+
+def _groups(items: tuple[str, ...]) -> dict[str, list[str]]:
+    from olmeval.errors import UserError
+
+    groups = {}
+    for item in items:
+        name, equals, members = item.partition("=")
+        if not equals or not name or not members:
+            raise UserError(f"--group {item} is not NAME=COLUMN,COLUMN")
+        groups[name] = members.split(",")
+    return groups
+
+
+def _print_json(fitted: "MixtureFit", path: Path) -> None:
+    import json
+    from dataclasses import asdict
+
+    value = {
+        "fit": str(path),
+        "runs": len(fitted.table.runs),
+        "domains": len(fitted.table.domains),
+        "scores": [asdict(score) for score in fitted.scores],
+        "curve": fitted.curve and asdict(fitted.curve),
+        "warnings": fitted.warnings,
+    }
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print(fitted: "MixtureFit", path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    title = f"{len(fitted.table.runs)} runs, {len(fitted.table.domains)} domains; out of fold"
+    table = Table(title=title)
+    table.add_column("target", overflow="fold")
+    table.add_column("family")
+    for column in ("rank", "R2", "MAE", f"±{100 * fitted.level:g} %", "noise"):
+        table.add_column(column, justify="right")
+    names = short_names(fitted.table.targets)
+    for name, s in zip(names, fitted.scores, strict=True):
+        half = "?" if s.halfwidth is None else f"{s.halfwidth:.4f}"
+        noise = "?" if s.noise is None else f"{s.noise:.4f}"
+        values = (f"{s.rank_correlation:.3f}", f"{s.r2:.3f}", f"{s.mae:.4f}", half, noise)
+        table.add_row(name, s.family, *values)
+    console.print(table)
+    if curve := fitted.curve:
+        steps = ", ".join(f"{p.rows} runs {p.error:.3f}" for p in curve.points)
+        click.echo(f"Error in standard deviations of the swarm: {steps}.")
+        click.echo(
+            f"{curve.more} more runs would lower it from about {curve.error_now:.3f} "
+            f"to {curve.error_then:.3f}, by {100 * curve.gain:.0f} %."
+        )
+    for warning in fitted.warnings:
+        click.echo(f"Note: {warning}.")
+    click.echo(f"Written: {path}")

@@ -1,0 +1,213 @@
+"""From a swarm's tables to a fitted model with everything one must know to trust it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmeval.errors import CorruptFileError, UserError
+from olmeval.files import read_json, write_json
+from olmeval.mixing.curve import LearningCurve, Point, learning_curve
+from olmeval.mixing.design import Design, assess, noise_floor
+from olmeval.mixing.regressors.auto import Auto, make_regressor
+from olmeval.mixing.regressors.base import Regressor, typical_halfwidth
+from olmeval.mixing.scores import mae, r_squared, rank_correlation, rmse
+from olmeval.mixing.tables import SwarmTable
+
+Array = NDArray[np.float64]
+FORMAT = 1
+FILE = "fit.json"
+
+
+@dataclass(frozen=True)
+class TargetScore:
+    """How well one target is predicted, on rows that the fit had not seen.
+
+    ``noise`` is the standard deviation of repeated runs, None without replicates; an error close
+    to it cannot be lowered. ``halfwidth``: of the interval, its median over the rows were they new.
+    """
+
+    target: str
+    family: str
+    rank_correlation: float
+    r2: float
+    mae: float
+    rmse: float
+    train_rmse: float
+    halfwidth: float | None
+    noise: float | None
+
+
+@dataclass(frozen=True)
+class MixtureFit:
+    """A fitted swarm: losses are predicted by ``model``, scores by :meth:`predict`."""
+
+    table: SwarmTable
+    model: Regressor
+    level: float
+    scores: tuple[TargetScore, ...]
+    design: Design
+    curve: LearningCurve | None
+    warnings: tuple[str, ...]
+
+    def predict(self, X: Array) -> Array:
+        """Scores (k, n) of mixtures, in the targets' own direction."""
+        return self._own_direction(self.model.predict(X))
+
+    def interval(self, X: Array, level: float | None = None) -> tuple[Array, Array]:
+        """Lower and upper ends (k, n) of the scores' intervals."""
+        low, high = self.model.interval(X, level or self.level)
+        a, b = self._own_direction(low), self._own_direction(high)
+        return np.minimum(a, b), np.maximum(a, b)
+
+    def _own_direction(self, losses: Array) -> Array:
+        mirrors = self.table.mirrors()
+        return np.where(np.isnan(mirrors), losses, mirrors - losses)
+
+    def save(self, folder: Path) -> Path:
+        """Writes ``fit.json``: data, parameters and scores; no code, readable by anything."""
+        table = self.table
+        value = {
+            "format": FORMAT,
+            "sources": dict(table.sources or {}),
+            "runs": table.runs,
+            "domains": table.domains,
+            "targets": table.targets,
+            "higher": sorted(table.higher),
+            "notes": table.notes,
+            "mixtures": table.X.tolist(),
+            "values": table.Y.tolist(),
+            "model": {
+                "family": self.model.family,
+                "parameters": self.model.get_params(deep=False),
+                "state": self.model.state(),
+                "out_of_fold": self.model.out_of_fold().tolist(),
+            },
+            "level": self.level,
+            "scores": [asdict(score) for score in self.scores],
+            "design": _finite(asdict(self.design)),
+            "curve": self.curve and asdict(self.curve),
+            "warnings": self.warnings,
+        }
+        write_json(folder / FILE, value)
+        return folder / FILE
+
+
+def fit_swarm(
+    table: SwarmTable,
+    family: str = "log-linear",
+    *,
+    level: float = 0.95,
+    curve: bool = True,
+    parameters: Mapping[str, Any] | None = None,
+) -> MixtureFit:
+    """Fits a family, or the best family of every target ("auto"), and judges it.
+
+    Scores and intervals come from cross-validation; runs of one mixture stay in one fold. Raises
+    :class:`UserError` on an unknown family or a swarm that cannot be fitted.
+    """
+    if len(table.runs) < 3:
+        raise UserError(f"{len(table.runs)} runs are too few to fit anything; give at least 3")
+    X, Y = table.X, table.losses()
+    model = make_regressor(family, **(parameters or {})).fit(X, Y)
+    held_out, inside = model.out_of_fold(), model.predict(X)
+    floor, freedom = noise_floor(X, Y)
+    half = typical_halfwidth(Y - held_out, X, level)
+    families = model.choice_ if isinstance(model, Auto) else [model.family] * Y.shape[1]
+    columns = zip(
+        table.targets,
+        families,
+        rank_correlation(held_out, Y).tolist(),
+        r_squared(held_out, Y).tolist(),
+        mae(held_out, Y).tolist(),
+        rmse(held_out, Y).tolist(),
+        rmse(inside, Y).tolist(),
+        [float(h) if np.isfinite(h) else None for h in half],
+        [float(n) if freedom else None for n in floor],
+        strict=True,
+    )
+    design = assess(X, table.domains)
+    scores = tuple(TargetScore(*row) for row in columns)
+    return MixtureFit(
+        table=table,
+        model=model,
+        level=level,
+        scores=scores,
+        design=design,
+        curve=learning_curve(_fixed(model), X, Y) if curve else None,
+        warnings=(*table.notes, *design.warnings(), *_doubts(scores, Y, model)),
+    )
+
+
+def load_fit(path: Path) -> MixtureFit:
+    """Reads what :meth:`MixtureFit.save` wrote: the file or its folder. Raises UserError."""
+    path = path / FILE if path.is_dir() else path
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise UserError(f"'{path}' is not a fit of this version; run 'olmix fit' again")
+    try:
+        table = SwarmTable(
+            runs=tuple(value["runs"]),
+            domains=tuple(value["domains"]),
+            targets=tuple(value["targets"]),
+            X=np.asarray(value["mixtures"], np.float64),
+            Y=np.asarray(value["values"], np.float64),
+            higher=frozenset(value["higher"]),
+            notes=tuple(value["notes"]),
+            sources=value["sources"],
+        )
+        saved = value["model"]
+        model = make_regressor(saved["family"], **saved["parameters"])
+        model.restore(table.X, table.losses(), saved["state"])
+        model.restore_out_of_fold(np.asarray(saved["out_of_fold"], np.float64))
+        curve = value["curve"]
+        if curve is not None:
+            curve = LearningCurve(**curve | {"points": tuple(Point(**p) for p in curve["points"])})
+        return MixtureFit(
+            table=table,
+            model=model,
+            level=value["level"],
+            scores=tuple(TargetScore(**score) for score in value["scores"]),
+            design=assess(table.X, table.domains),
+            curve=curve,
+            warnings=tuple(value["warnings"]),
+        )
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise CorruptFileError(f"'{path}' is damaged: {error!r}; run 'olmix fit' again") from None
+
+
+def _fixed(model: Regressor) -> Regressor:
+    """A model whose refits keep the families that were chosen."""
+    if not isinstance(model, Auto):
+        return model
+    common = max(sorted(set(model.choice_)), key=model.choice_.count)
+    return make_regressor(common)
+
+
+def _doubts(scores: tuple[TargetScore, ...], Y: Array, model: Regressor) -> list[str]:
+    found = []
+    constant = [s.target for s, y in zip(scores, Y.T, strict=True) if np.ptp(y) == 0]
+    if constant:
+        found.append(f"{', '.join(constant)}: the same in every run, so nothing to predict")
+    weak = [s.target for s in scores if s.r2 < 0]
+    if weak:
+        found.append(
+            f"{', '.join(weak)}: predicted no better than by the mean; leave out or run more"
+        )
+    converged = np.asarray(getattr(model, "converged_", True))
+    if not converged.all():
+        names = [s.target for s, ok in zip(scores, np.atleast_1d(converged), strict=True) if not ok]
+        found.append(f"{', '.join(names)}: the fit had not converged when it was stopped")
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """Infinities as None, which JSON has."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,190 @@
+"""The contract of every family: fit, predict, interval, as scikit-learn has it.
+
+A regressor maps mixtures, rows of shares that add up to 1, to one loss or several. Losses are
+lower-is-better numbers such as bits per byte; :mod:`olmeval.mixing.tables` turns scores round.
+
+Intervals are conformal: they come from errors on rows that the fit has not seen, so they cover as
+often as they say whatever the family, as long as new mixtures are drawn like the swarm. Each error
+is measured against the distance of its row to the others, so an interval widens where the swarm
+has little to say.
+"""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+
+from olmeval.errors import UserError
+
+Array = NDArray[np.float64]
+FOLDS = 5
+
+
+class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of all families. Subclasses set ``family`` and define ``_fit`` and ``_predict``.
+
+    Learned: ``X_`` (rows, domains), ``Y_`` (rows, targets).
+    """
+
+    family: ClassVar[str]
+    convex: ClassVar[bool] = False
+    """Whether every prediction is a convex function of the mixture."""
+
+    X_: Array
+    Y_: Array
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learns from mixtures ``X`` (K, m) and losses ``y`` (K,) or (K, n).
+
+        Raises :class:`UserError` on rows off the simplex, missing losses or shapes that differ.
+        """
+        self.X_, Y = as_mixtures(X), np.asarray(y, np.float64)
+        self.single_ = Y.ndim == 1
+        self.Y_ = Y[:, None] if self.single_ else Y
+        self.n_features_in_ = self.X_.shape[1]
+        if len(self.Y_) != len(self.X_):
+            raise UserError(f"{len(self.X_)} mixtures but {len(self.Y_)} rows of losses")
+        if not np.isfinite(self.Y_).all():
+            raise UserError("some losses are missing or infinite; leave those runs or targets out")
+        if len(self.X_) < 3:
+            raise UserError(f"{len(self.X_)} runs are too few to fit anything; give at least 3")
+        self._held_out: Array | None = None
+        self._fit(self.X_, self.Y_)
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Losses of mixtures ``X`` (k, m): (k,) or (k, n), as ``y`` was given."""
+        predicted = self._predict(as_mixtures(X))
+        return predicted[:, 0] if self.single_ else predicted
+
+    def interval(self, X: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
+        """Lower and upper ends, shaped like :meth:`predict`, that hold the outcome of a run with
+        probability ``level``; infinite where the swarm has too few rows for that level."""
+        mixtures = as_mixtures(X)
+        half = conformal_halfwidth(self.Y_ - self.out_of_fold(), self.X_, mixtures, level)  # (k, n)
+        half = half[:, 0] if self.single_ else half
+        center = self.predict(X)
+        return center - half, center + half
+
+    def out_of_fold(self) -> Array:
+        """Predictions (K, n) of every row by a fit that has not seen it, nor its replicates."""
+        if self._held_out is None:
+            self._held_out = self._cross_predict(self.X_, self.Y_, folds_of(self.X_))
+        return self._held_out
+
+    def restore_out_of_fold(self, held_out: Array) -> None:
+        """Takes over what :meth:`out_of_fold` returned when the model was saved."""
+        self._held_out = held_out
+
+    def _fit(self, X: Array, Y: Array) -> None:
+        raise NotImplementedError
+
+    def _predict(self, X: Array) -> Array:
+        raise NotImplementedError
+
+    def _cross_predict(self, X: Array, Y: Array, folds: NDArray[np.int64]) -> Array:
+        held_out = np.empty_like(Y)
+        for fold in np.unique(folds):
+            seen = folds != fold
+            held_out[~seen] = clone(self).fit(X[seen], Y[seen])._predict(X[~seen])
+        return held_out
+
+    def state(self) -> dict[str, Any]:
+        """What was learned beyond ``X_`` and ``Y_``, as JSON."""
+        return {}
+
+    def restore(self, X: Array, Y: Array, state: dict[str, Any]) -> Self:
+        """The regressor as it was when :meth:`state` was taken. By default: fitted again."""
+        del state
+        return self.fit(X, Y)
+
+
+def as_mixtures(X: ArrayLike) -> Array:
+    """Rows of shares, scaled to add up to exactly 1.
+
+    Raises :class:`UserError` when a share is negative or missing, or a row's sum is off by over
+    0.01 (files hold rounded shares).
+    """
+    rows = np.asarray(X, np.float64)
+    if rows.ndim != 2:
+        raise UserError(f"mixtures are rows of shares, not an array of {rows.ndim} dimensions")
+    if not np.isfinite(rows).all() or (rows < 0).any():
+        raise UserError("a share is negative or missing; shares lie between 0 and 1")
+    sums = rows.sum(axis=1, keepdims=True)
+    if (np.abs(sums - 1) > 0.01).any():
+        worst = int(np.argmax(np.abs(sums - 1)))
+        raise UserError(f"the shares of mixture {worst} add up to {sums[worst, 0]:.4f}, not 1")
+    scaled: Array = rows / sums
+    return scaled
+
+
+def hellinger(A: Array, B: Array) -> Array:
+    """Hellinger distances (a, b) between mixtures: 0 where equal, 1 where they share no domain."""
+    overlap = np.sqrt(A) @ np.sqrt(B).T
+    distance: Array = np.sqrt(np.maximum(1 - overlap, 0))
+    # 1 - overlap keeps only half of the digits, so a row is not quite at its own place.
+    distance[distance < 1e-7] = 0
+    return distance
+
+
+def replicate_groups(X: Array) -> NDArray[np.int64]:
+    """Number (K,) of each row's mixture: rows of equal shares, to 1e-9, have one number."""
+    _, groups = np.unique(np.round(X, 9), axis=0, return_inverse=True)
+    return groups.reshape(-1).astype(np.int64)
+
+
+def folds_of(X: Array, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+    """Fold (K,) of each row: random, of equal sizes, replicates together."""
+    groups = replicate_groups(X)
+    count = int(groups.max()) + 1
+    if count < 2:
+        raise UserError("all runs have the same mixture; nothing can be learned from that")
+    assigned = np.random.default_rng(seed).permutation(count) % min(folds, count)
+    return assigned[groups]
+
+
+def spacing(X: Array, rows: Array, own: bool) -> Array:
+    """1 + distance of each mixture to the nearest row, in units of the swarm's median distance.
+
+    ``own``: the mixtures are the swarm's rows, whose own place does not count.
+    """
+    among = hellinger(rows, rows)
+    among[replicate_groups(rows)[:, None] == replicate_groups(rows)] = np.inf
+    nearest = among.min(axis=1)
+    median = float(np.median(nearest[np.isfinite(nearest)]))
+    distance = nearest if own else hellinger(X, rows).min(axis=1)
+    scaled: Array = 1 + distance / median
+    return scaled
+
+
+def conformal_quantile(errors: Array, rows: Array, level: float) -> Array:
+    """The half-width (n,) at scale 1 that held-out ``errors`` (K, n) of ``rows`` ask for.
+
+    Locally weighted split conformal inference (Lei et al. 2018, "Distribution-Free Predictive
+    Inference for Regression", section 5.2) on cross-validated errors (Barber et al. 2021,
+    "Predictive Inference with the Jackknife+", section 3): the ceil(level (K + 1))-th smallest
+    scaled error, infinite when there are fewer rows.
+    """
+    if not 0 < level < 1:
+        raise UserError(f"the level of an interval lies between 0 and 1; {level} does not")
+    count = len(errors)
+    rank = int(np.ceil(level * (count + 1)))
+    if rank > count:
+        return np.full(errors.shape[1], np.inf)
+    scaled = np.abs(errors) / spacing(rows, rows, own=True)[:, None]
+    quantile: Array = np.sort(scaled, axis=0)[rank - 1]
+    return quantile
+
+
+def conformal_halfwidth(errors: Array, rows: Array, X: Array, level: float) -> Array:
+    """Half the width (k, n) of intervals at mixtures ``X``; see :func:`conformal_quantile`."""
+    quantile = conformal_quantile(errors, rows, level)
+    width: Array = quantile * spacing(X, rows, own=False)[:, None]
+    return width
+
+
+def typical_halfwidth(errors: Array, rows: Array, level: float) -> Array:
+    """The median (n,) of half-widths at the rows' own places, were they new."""
+    scale = float(np.median(spacing(rows, rows, own=True)))
+    return scale * conformal_quantile(errors, rows, level)

@@ -1,0 +1,208 @@
+"""The two tables of a swarm: ``ratios.csv``, shares of domains, and ``metrics.csv``, scores.
+
+Both have one row a run and are joined by the run's key, never by position. Domains, targets and
+runs are kept in the order of their names, so that nothing further on depends on the order of rows
+or columns in a file.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmeval.errors import UserError, nearest
+from olmeval.files import sha256_file
+from olmeval.mixing.regressors.base import as_mixtures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+KEYS = ("run", "run_id", "name", "index")
+"""Columns that name a run; the first that both files have joins them, the others are ignored."""
+
+
+@dataclass(frozen=True)
+class SwarmTable:
+    """Mixtures and scores of a swarm's runs.
+
+    ``X`` (K, m): shares, each row adding up to 1. ``Y`` (K, n): scores as they were measured.
+    ``higher``: targets of which more is better. ``notes``: what was left out, as sentences.
+    ``sources``: SHA-256 of the files by path.
+    """
+
+    runs: tuple[str, ...]
+    domains: tuple[str, ...]
+    targets: tuple[str, ...]
+    X: Array
+    Y: Array
+    higher: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    sources: Mapping[str, str] | None = None
+
+    def losses(self) -> Array:
+        """``Y`` turned so that less is better and all is positive; see :meth:`mirrors`."""
+        mirrors = self.mirrors()
+        return np.where(np.isnan(mirrors), self.Y, mirrors - self.Y)
+
+    def mirrors(self) -> Array:
+        """For targets of which more is better, the score that counts as a loss of 0; else nan.
+
+        1 for scores up to 1, 100 for scores up to 100, else the largest plus the range.
+        """
+        mirrors = np.full(len(self.targets), np.nan)
+        for j, target in enumerate(self.targets):
+            if target in self.higher:
+                low, top = float(self.Y[:, j].min()), float(self.Y[:, j].max())
+                ends = [end for end in (1.0, 100.0) if low >= 0 and top <= end]
+                mirrors[j] = ends[0] if ends else top + (top - low)
+        return mirrors
+
+    def grouped(self, groups: Mapping[str, Sequence[str]]) -> "SwarmTable":
+        """The mean score of every group {name: targets} in place of the targets."""
+        columns, higher = [], set()
+        for name, members in sorted(groups.items()):
+            if not members:
+                raise UserError(f"the group '{name}' has no targets")
+            places = [_place(member, self.targets, f"group '{name}'") for member in members]
+            turned = {member in self.higher for member in members}
+            if len(turned) > 1:
+                raise UserError(
+                    f"the group '{name}' mixes targets of which more and less is better"
+                )
+            if turned.pop():
+                higher.add(name)
+            columns.append(self.Y[:, places].mean(axis=1))
+        return replace(
+            self,
+            targets=tuple(sorted(groups)),
+            Y=np.stack(columns, axis=1),
+            higher=frozenset(higher),
+        )
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "SwarmTable":
+        """Some of the runs."""
+        runs = tuple(self.runs[i] for i in rows)
+        return replace(self, runs=runs, X=self.X[rows], Y=self.Y[rows])
+
+
+def read_swarm(
+    ratios: Path,
+    metrics: Path,
+    *,
+    targets: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    higher: Iterable[str] = (),
+) -> SwarmTable:
+    """Reads and joins the two files; CSV, one row a run.
+
+    A column of :data:`KEYS` names the run; every other column of ``ratios`` is a domain and of
+    ``metrics`` a target, or those in ``targets`` only, less those in ``drop``. Of ``higher`` more
+    is better. Runs that only one file has, or whose scores are incomplete, are left out and noted.
+
+    Raises :class:`UserError` on doubled runs, shares that do not add up to 1 (by more than 0.01),
+    cells that are not numbers and names that are not there.
+    """
+    left, right = _read(ratios), _read(metrics)
+    key = next((k for k in KEYS if k in left and k in right), None)
+    if key is None:
+        raise UserError(
+            f"'{ratios}' and '{metrics}' have no column in common that names a run; "
+            f"one of {', '.join(KEYS)} must be in both"
+        )
+    shares, scores = _keyed(left, key, ratios), _keyed(right, key, metrics)
+    chosen, dropped = sorted(set(targets)), set(drop)
+    for name in [*chosen, *dropped, *higher]:
+        _place(name, list(scores.columns), f"'{metrics}'")
+    kept = [name for name in chosen or sorted(scores.columns) if name not in dropped]
+    if not kept:
+        raise UserError(f"'{metrics}': no target is left to fit")
+    shares, scores = shares[sorted(shares.columns)], scores[kept]
+    notes = []
+    both = shares.index.intersection(scores.index)
+    for path, table in ((ratios, shares), (metrics, scores)):
+        only = sorted(table.index.difference(both))
+        if only:
+            notes.append(f"{len(only)} runs are in '{path}' alone and left out: {_some(only)}")
+    if not len(both):
+        raise UserError(f"'{ratios}' and '{metrics}' have no run in common in the column '{key}'")
+    missing = scores.loc[both].isna()
+    if missing.any(axis=None):
+        holes = sorted(both[missing.any(axis=1)])
+        notes.append(f"{len(holes)} runs lack scores and are left out: {_some(holes)}")
+        both = both.difference(holes)
+        if not len(both):
+            raise UserError(f"'{metrics}': every run lacks the score of some target; drop those")
+    both = both.sort_values()
+    x = shares.loc[both].to_numpy(np.float64)
+    _check_shares(x, list(both), ratios)
+    return SwarmTable(
+        runs=tuple(both),
+        domains=tuple(shares.columns),
+        targets=tuple(scores.columns),
+        X=as_mixtures(x),
+        Y=scores.loc[both].to_numpy(np.float64),
+        higher=frozenset(higher) & frozenset(kept),
+        notes=tuple(notes),
+        sources={str(path): sha256_file(path) for path in (ratios, metrics)},
+    )
+
+
+def _read(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"'{path}' does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read '{path}' as CSV: {error}") from None
+    # A frame written with its row numbers has a first column without a name.
+    return table[[name for name in table.columns if not str(name).startswith("Unnamed:")]]
+
+
+def _keyed(table: "pd.DataFrame", key: str, path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    doubled = sorted(table[key][table[key].duplicated()].unique())
+    if doubled:
+        raise UserError(f"'{path}': the run {_some(doubled)} has more than one row")
+    table = table.set_index(key)
+    table = table[[name for name in table.columns if name not in KEYS]]
+    columns = {}
+    for name in table.columns:
+        text = table[name].str.strip()
+        numbers = pd.to_numeric(text, errors="coerce")
+        wrong = numbers.isna() & ~text.str.lower().isin(["", "nan", "na", "null", "none"])
+        if wrong.any():
+            run, cell = next(
+                (r, c) for r, c, bad in zip(text.index, text, wrong, strict=True) if bad
+            )
+            raise UserError(f"'{path}': '{name}' of run '{run}' is '{cell}', not a number")
+        columns[name] = numbers.where(np.isfinite(numbers))
+    return pd.DataFrame(columns, index=table.index)
+
+
+def _check_shares(x: Array, runs: Sequence[str], path: Path) -> None:
+    for i, run in enumerate(runs):
+        if np.isnan(x[i]).any() or (x[i] < 0).any():
+            raise UserError(f"'{path}': a share of run '{run}' is missing or negative")
+        if abs(x[i].sum() - 1) > 0.01:
+            raise UserError(
+                f"'{path}': the shares of run '{run}' add up to {x[i].sum():.4f}, not 1; "
+                "every column but the run's name must be a domain"
+            )
+
+
+def _place(name: str, known: Sequence[str], where: str) -> int:
+    if name not in known:
+        raise UserError(f"{where}: there is no target '{name}'{nearest(name, known)}")
+    return list(known).index(name)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,119 @@
+"""A fit says how good it is, survives its file, and warns of what it cannot know."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from olmeval.errors import UserError
+from olmeval.mixing.curve import Point, _extrapolate
+from olmeval.mixing.design import assess, noise_floor
+from olmeval.mixing.fitting import fit_swarm, load_fit
+from olmeval.mixing.tables import SwarmTable
+
+Array = NDArray[np.float64]
+
+
+@pytest.fixture
+def table(planted: tuple[Array, ...]) -> SwarmTable:
+    X, Y = planted[:2]
+    Y = Y + np.random.default_rng(5).normal(0, 0.02, Y.shape)
+    runs = tuple(f"run{i:02}" for i in range(60))
+    return SwarmTable(runs, ("a", "b", "c", "d", "e"), ("x", "y", "z"), X, Y)
+
+
+@pytest.mark.parametrize("family", ["log-linear", "gp", "auto"])
+def test_saved_and_loaded(table: SwarmTable, family: str, tmp_path: Path) -> None:
+    some = {"families": ("log-linear", "gp", "linear")} if family == "auto" else {}
+    fit = fit_swarm(table, family, curve=family == "log-linear", parameters=some)
+    again = load_fit(fit.save(tmp_path).parent)
+    np.testing.assert_allclose(again.predict(table.X), fit.predict(table.X), rtol=1e-10)
+    for a, b in zip(again.interval(table.X), fit.interval(table.X), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8)
+    assert again.scores == fit.scores and again.curve == fit.curve
+    assert all(score.rank_correlation > 0.9 for score in fit.scores)
+
+
+def test_scores_are_out_of_fold(table: SwarmTable) -> None:
+    """Public defects 6 and 12: with losses of pure noise nothing is claimed."""
+    noise = np.random.default_rng(0).normal(2, 0.1, (60, 3))
+    fit = fit_swarm(replace(table, Y=noise), curve=False)
+    assert max(score.r2 for score in fit.scores) < 0.2
+    assert max(score.rank_correlation for score in fit.scores) < 0.5
+
+
+def test_fewer_runs_than_domains_is_said(table: SwarmTable) -> None:
+    """Public defect 6."""
+    fit = fit_swarm(table.take(range(5)), curve=False)
+    assert any("5 different mixtures cannot determine 6 parameters" in w for w in fit.warnings)
+    # Five runs cannot bound anything at 95 %.
+    assert fit.scores[0].halfwidth is None
+    assert np.isinf(fit.interval(table.X)[1]).all()
+
+
+def test_domains_never_sampled_are_said(table: SwarmTable) -> None:
+    X = table.X.copy()
+    X[:, 2] = 0
+    X /= X.sum(axis=1, keepdims=True)
+    fit = fit_swarm(replace(table, X=X), curve=False)
+    assert fit.design.never == ("c",) and fit.design.rank == 4
+    assert any("never sampled: c" in w for w in fit.warnings)
+    assert np.isinf(fit.design.effect[2]) and np.isfinite(fit.design.effect[0])
+
+
+def test_design_effects_are_those_of_least_squares(planted: tuple[Array, ...]) -> None:
+    X = planted[0]
+    expected = np.sqrt(np.diag(np.linalg.inv(X.T @ X)))
+    np.testing.assert_allclose(assess(X, tuple("abcde")).effect, expected)
+
+
+def test_noise_floor() -> None:
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.dirichlet(np.ones(4), 400), 3, axis=0)
+    Y = 5 * X[:, :1] + rng.normal(0, 0.3, (1200, 1))
+    floor, freedom = noise_floor(X, Y)
+    assert freedom == 800 and floor[0] == pytest.approx(0.3, rel=0.06)
+    assert noise_floor(X[::3], Y[::3])[1] == 0
+
+
+def test_scores_of_which_more_is_better_keep_their_direction(table: SwarmTable) -> None:
+    """Public defect 18."""
+    accuracy = 1 - table.Y / (table.Y.max() + 0.1)
+    fit = fit_swarm(replace(table, Y=accuracy, higher=frozenset("xyz")), curve=False)
+    predicted = fit.predict(table.X)
+    assert np.corrcoef(predicted[:, 0], accuracy[:, 0])[0, 1] > 0.98
+    low, high = fit.interval(table.X)
+    assert (low < predicted).all() and (predicted < high).all()
+
+
+def test_learning_curve(table: SwarmTable) -> None:
+    curve = fit_swarm(table).curve
+    assert curve is not None
+    errors = [point.error for point in curve.points]
+    assert errors[0] > errors[-1] and curve.error_then <= curve.error_now
+    points = tuple(Point(n, 0.9, float(np.sqrt(0.04 + 3 / n))) for n in (20, 40, 80))
+    expected = [np.sqrt(0.04 + 3 / n) for n in (100, 132)]
+    np.testing.assert_allclose(_extrapolate(points, [100, 132]), expected, rtol=1e-6)
+
+
+def test_constant_and_hopeless_targets_are_said(table: SwarmTable) -> None:
+    Y = table.Y.copy()
+    Y[:, 1] = 3.0
+    fit = fit_swarm(replace(table, Y=Y), curve=False)
+    assert any(w.startswith("y: the same in every run") for w in fit.warnings)
+    assert fit.scores[1].rank_correlation == 0
+    np.testing.assert_allclose(fit.predict(table.X)[:, 1], 3, atol=1e-3)
+
+
+def test_a_file_of_another_kind(tmp_path: Path, table: SwarmTable) -> None:
+    (tmp_path / "fit.json").write_text("{}")
+    with pytest.raises(UserError, match="not a fit of this version"):
+        load_fit(tmp_path)
+    value = json.loads(fit_swarm(table, "linear", curve=False).save(tmp_path).read_text())
+    del value["model"]["state"]["coef"]
+    (tmp_path / "fit.json").write_text(json.dumps(value))
+    with pytest.raises(UserError, match="damaged"):
+        load_fit(tmp_path)
