@@ -1,0 +1,187 @@
+"""The baseline of a regression gate: one small JSON file that belongs into a repository.
+
+It holds the answers to every question (one bit for a right-or-wrong score), because a paired
+comparison needs far fewer questions than one of two means.
+"""
+
+import base64
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmeval.analysis.compare import checkpoint_variances, run_name
+from olmeval.errors import CorruptFileError, UserError
+from olmeval.files import read_json, write_json
+from olmeval.results.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """One task or suite of the baseline.
+
+    ``noise`` is the standard deviation (divisor n-1) of the run's last checkpoints, ``noise_df``
+    its degrees of freedom; ``values`` the packed answers (tasks), ``members`` the tasks of a suite
+    that is their plain average.
+    """
+
+    metric: str
+    higher_is_better: bool
+    value: float
+    stderr: float | None
+    n: int
+    hash: str | None = None
+    noise: float | None = None
+    noise_df: int = 0
+    values: dict[str, Any] | None = None
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What :func:`record` wrote."""
+
+    run: str
+    model: str
+    step: int | None
+    tasks: Mapping[str, Score]
+    suites: Mapping[str, Score]
+
+
+def record(
+    run: Run, path: Path, checkpoints: "pd.DataFrame | None" = None, last: int = 5
+) -> Baseline:
+    """Writes the baseline of ``run`` to ``path``.
+
+    ``checkpoints`` is a long table with the run's checkpoints, of which the ``last`` up to this one
+    give the noise. Raises :class:`UserError` for a run without scores.
+    """
+    metrics = run.metrics
+    if not metrics["tasks"]:
+        raise UserError(f"'{run.path}' has no task; a baseline needs scores")
+    step = run.info["model"]["metadata"].get("step")
+    if checkpoints is not None and step is not None:
+        checkpoints = checkpoints[~(checkpoints["step"] > step)]  # later ones are not its noise
+    noises = {} if checkpoints is None else checkpoint_variances(checkpoints, last)
+    answers = instance_values(run)
+
+    def noise(task: str, metric: str) -> dict[str, Any]:
+        variance, df = noises.get((run_name(run), task, metric), (None, 0))
+        return {"noise": None if variance is None else variance**0.5, "noise_df": df}
+
+    tasks = {}
+    for task, result in metrics["tasks"].items():
+        metric = result["primary_metric"]
+        score = result["metrics"].get(metric)
+        if score is None:
+            raise UserError(
+                f"'{run.path}': task '{task}' has no score, all of its instances are errors"
+            )
+        tasks[task] = Score(
+            metric=metric, **_numbers(score), hash=result["hash"],
+            **noise(task, metric), values=pack(answers[task]),
+        )  # fmt: skip
+    suites = {
+        name: Score(
+            metric="primary_score", **_numbers(score), **noise(name, "primary_score"),
+            members=averaged(score, metrics["tasks"]),
+        )
+        for name, score in metrics.get("suites", {}).items()
+        if score["status"] == "complete"
+    }  # fmt: skip
+    model = str(run.info["model"].get("name", run.path.name))
+    baseline = Baseline(run_name(run), model, step, tasks, suites)
+    write_json(path, {"format": FORMAT, **asdict(baseline)})
+    return baseline
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Reads a baseline. Raises :class:`UserError` where the file is none."""
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise UserError(
+            f"'{path}' is no baseline of format {FORMAT}; write one with `olmeval gate record`"
+        )
+    try:
+        scores = {
+            kind: {
+                name: Score(**{**s, "members": tuple(s["members"])})
+                for name, s in data[kind].items()
+            }
+            for kind in ("tasks", "suites")
+        }
+        return Baseline(data["run"], data["model"], data["step"], **scores)
+    except (KeyError, TypeError) as error:
+        raise CorruptFileError(f"'{path}' is damaged: {error}; record it again") from None
+
+
+def instance_values(run: Run) -> dict[str, Array]:
+    """Primary values by task in order of documents, nan where an instance is an error."""
+    return {task: table["value"].to_numpy(float) for task, table in instances(run).items()}
+
+
+def instances(run: Run) -> dict[str, "pd.DataFrame"]:
+    """Rows (value, cluster) of the primary metric by task in order of documents."""
+    primary = {task: r["primary_metric"] for task, r in run.metrics["tasks"].items()}
+    table = run.instances()
+    table = table[table["metric"] == table["task"].map(primary)]
+    return {
+        str(task): rows.sort_values("doc_id").reset_index(drop=True)[["value", "cluster"]]
+        for task, rows in table.groupby("task", sort=False)
+    }
+
+
+def averaged(suite: Mapping[str, Any], tasks: Mapping[str, Any]) -> tuple[str, ...]:
+    """The members of a suite that is a plain average of tasks; none for any other suite."""
+    members = tuple(suite["members"])
+    plain = suite["aggregate"] == "macro" and all(m in tasks for m in members)
+    return members if plain else ()
+
+
+def pack(values: Array) -> dict[str, Any]:
+    """Values [n] as text: a bit each where all are 0, 1 or nan, else half precision, compressed.
+
+    Half precision keeps three digits of an answer, which moves a mean of 100 by less than 1e-4 of
+    itself; the baseline's own mean is kept in full.
+    """
+    missing = np.flatnonzero(np.isnan(values))
+    filled = np.nan_to_num(values)
+    bits = bool(np.isin(filled, (0, 1)).all())
+    raw = np.packbits(filled == 1).tobytes() if bits else filled.astype("<f2").tobytes()
+    return {
+        "kind": "bits" if bits else "half",
+        "n": len(values),
+        "missing": missing.tolist(),
+        "data": base64.b64encode(zlib.compress(raw, 9)).decode(),
+    }
+
+
+def unpack(packed: Mapping[str, Any]) -> Array:
+    """Reverses :func:`pack`. Raises :class:`CorruptFileError`."""
+    try:
+        raw = zlib.decompress(base64.b64decode(packed["data"], validate=True))
+        if packed["kind"] == "bits":
+            bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=packed["n"])
+            values = bits.astype(np.float64)
+        else:
+            values = np.frombuffer(raw, "<f2").astype(np.float64)
+        values[packed["missing"]] = np.nan
+    except (KeyError, ValueError, IndexError, zlib.error) as error:
+        raise CorruptFileError(f"the baseline's answers are damaged: {error}") from None
+    if len(values) != packed["n"]:
+        raise CorruptFileError("the baseline's answers are damaged: some are missing")
+    return values
+
+
+def _numbers(score: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: score[k] for k in ("value", "stderr", "n", "higher_is_better")}

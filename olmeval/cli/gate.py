@@ -1,0 +1,123 @@
+"""``olmeval gate``: stop a checkpoint that got worse."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from olmeval.cli.tables import number, print_grid
+
+if TYPE_CHECKING:
+    from olmeval.analysis.gate import GateReport
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group(epilog="Example: olmeval gate check runs/nightly --baseline baseline.json")
+def gate() -> None:
+    """Regression gate: record a baseline, check a new checkpoint against it."""
+
+
+@gate.command(
+    epilog="""\b
+Examples:
+  olmeval gate record runs/good-step1000 -o baseline.json
+  olmeval gate record runs/good-step1000 --checkpoints runs/ --last 5 -o baseline.json
+"""
+)
+@click.argument("run", type=FILE)
+@click.option("-o", "--output", type=FILE, default="baseline.json", show_default=True)
+@click.option(
+    "--checkpoints", multiple=True, type=FILE,
+    help="Runs or tables with the model's earlier checkpoints: their noise is recorded.",
+)  # fmt: skip
+@click.option("--last", default=5, show_default=True, help="Checkpoints whose spread is noise.")
+def record(run: Path, output: Path, checkpoints: tuple[Path, ...], last: int) -> None:
+    """Write the baseline of RUN: scores and answers, small enough to commit."""
+    from olmeval.analysis.gate_baseline import record as record_baseline
+    from olmeval.results.run import Run
+    from olmeval.results.table import load_table
+
+    table = load_table(checkpoints) if checkpoints else None
+    baseline = record_baseline(Run(run), output, table, last)
+    noisy = sum(s.noise is not None for s in baseline.tasks.values())
+    click.echo(
+        f"{len(baseline.tasks)} tasks ({noisy} with checkpoint noise) and {len(baseline.suites)} "
+        f"suites in '{output}', {output.stat().st_size / 1000:.1f} kB"
+    )
+
+
+@gate.command(
+    epilog="""\b
+Examples:
+  olmeval gate check runs/nightly --baseline baseline.json --policy gate.yaml
+  olmeval gate check runs/nightly --history history.jsonl --junit gate.xml --annotations
+"""
+)
+@click.argument("run", type=FILE)
+@click.option("--baseline", type=FILE, default="baseline.json", show_default=True)
+@click.option("--policy", type=FILE, help="YAML; default: every task, no tolerance, 5 %.")
+@click.option("--history", type=FILE, help="Past checks (JSON lines): adds this one, charts drift.")
+@click.option("--junit", type=FILE, help="Write JUnit XML.")
+@click.option("--markdown", type=FILE, help="Add a table to this file ($GITHUB_STEP_SUMMARY).")
+@click.option("--json", "as_file", type=FILE, help="Write everything as JSON.")
+@click.option("--annotations", is_flag=True, help="Print GitHub annotations.")
+@click.pass_context
+def check(
+    context: click.Context,
+    run: Path,
+    baseline: Path,
+    policy: Path | None,
+    history: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    as_file: Path | None,
+    annotations: bool,
+) -> None:
+    """Compare RUN with a baseline. Exit code 0: not worse, 1: worse, 2: cannot tell."""
+    from olmeval.analysis import gate_write
+    from olmeval.analysis.gate import check as check_run
+    from olmeval.analysis.gate_baseline import load_baseline
+    from olmeval.analysis.gate_history import extended, load_history, save_history, with_drift
+    from olmeval.analysis.gate_policy import load_policy
+    from olmeval.files import write_json, write_text
+    from olmeval.results.run import Run
+
+    rules, now = load_policy(policy), Run(run)
+    report = check_run(now, load_baseline(baseline), rules)
+    if history is not None:
+        entries = extended(load_history(history), report, now)
+        report = with_drift(report, entries, rules.drift)
+        save_history(history, entries)
+    _print(report)
+    if junit is not None:
+        write_text(junit, gate_write.junit(report))
+    if markdown is not None:
+        # Other steps of a job write to the same summary.
+        before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
+        write_text(markdown, before + gate_write.markdown(report))
+    if as_file is not None:
+        write_json(as_file, gate_write.as_json(report))
+    if annotations:
+        for line in gate_write.annotations(report):
+            click.echo(line)
+    context.exit(report.exit_code)
+
+
+def _print(report: "GateReport") -> None:
+    rows = [
+        (
+            f.verdict, f.name, f.reason, number(f.baseline, 4), number(f.value, 4),
+            "—" if f.drop != f.drop else f"{f.drop:+.4f}", number(f.stderr),
+            number(f.detectable), "—" if f.p != f.p else f"{f.p:.2g}", str(f.n),
+        )
+        for f in sorted(report.findings, key=lambda f: f.verdict == "ok")
+    ]  # fmt: skip
+    heads = ["verdict", "task", "why", "baseline", "now", "worse by", "±", "detectable", "p", "n"]
+    print_grid(heads, rows, 3)
+    without = sum(not f.noise_known for f in report.findings if f.value == f.value)
+    if without:
+        click.echo(
+            f"{without} scores without checkpoint noise: their error is that of the questions alone"
+        )
+    click.echo(f"{report.run} against {report.baseline}: {report.summary}")

@@ -1,0 +1,68 @@
+"""``olmeval gate``: exit codes and files, in real processes and in one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from click.testing import CliRunner, Result
+
+from olmeval.cli.main import cli
+
+
+def call(*args: object) -> Result:
+    return CliRunner().invoke(cli, ["gate", *map(str, args)])
+
+
+def write_run(folder: Path, values: list[float]) -> Path:
+    folder.mkdir(parents=True)
+    n = len(values)
+    pd.DataFrame(
+        {
+            "task": "t", "doc_id": range(n), "native_id": [f"q{k}" for k in range(n)],
+            "cluster": None, "status": "ok", "metric": "acc", "value": values,
+        }
+    ).to_parquet(folder / "instances.parquet")  # fmt: skip
+    score = {"value": sum(values) / n, "stderr": 0.1, "n": n, "higher_is_better": True}
+    result = {"primary_metric": "acc", "metrics": {"acc": score}, "hash": "h", "errors": 0}
+    (folder / "metrics.json").write_text(json.dumps({"tasks": {"t": result}}))
+    info = {"model": {"name": folder.name, "metadata": {}}, "status": "complete"}
+    (folder / "run.json").write_text(json.dumps(info))
+    return folder
+
+
+def test_record_then_check(tmp_path: Path) -> None:
+    good = write_run(tmp_path / "good", [1.0] * 40 + [0.0] * 10)
+    bad = write_run(tmp_path / "bad", [1.0] * 20 + [0.0] * 30)
+    short = write_run(tmp_path / "short", [1.0] * 20)
+    baseline, summary = tmp_path / "b.json", tmp_path / "summary.md"
+    summary.write_text("earlier\n")
+    done = call("record", good, "-o", baseline)
+    assert done.exit_code == 0 and "1 tasks (0 with checkpoint noise)" in done.output
+    files = ("--junit", tmp_path / "g.xml", "--markdown", summary, "--json", tmp_path / "g.json")
+    for run, code, word in ((good, 0, "passed"), (bad, 1, "REGRESSED"), (short, 2, "CANNOT TELL")):
+        done = call("check", run, "--baseline", baseline, "--annotations", *files)
+        assert done.exit_code == code, done.output
+        assert word in done.output
+        assert json.loads((tmp_path / "g.json").read_text())["exit_code"] == code
+    assert summary.read_text().startswith("earlier\n### good against good")
+    assert "::warning title=unknown%3A t::" in done.output
+    history = ("--history", tmp_path / "h.jsonl")
+    for run in (good, bad, good):
+        call("check", run, "--baseline", baseline, *history)
+    entries = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
+    assert [e["run"] for e in entries] == ["bad", "good"]
+
+
+def test_exit_codes_of_the_process(tmp_path: Path) -> None:
+    good = write_run(tmp_path / "good", [1.0] * 40 + [0.0] * 10)
+    bad = write_run(tmp_path / "bad", [0.0] * 50)
+    assert call("record", good, "-o", tmp_path / "b.json").exit_code == 0
+    base = [sys.executable, "-m", "olmeval.cli.main", "gate", "check", "--baseline"]
+    for run, baseline, code in ((bad, "b.json", 1), (good, "none.json", 2)):
+        done = subprocess.run(
+            [*base, str(tmp_path / baseline), str(run)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+    assert "none.json' does not exist" in done.stderr
