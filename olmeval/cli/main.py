@@ -51,6 +51,7 @@ COMMANDS = {
         "olmeval.cli.decisions:decisions",
         "Do small runs rank models as large runs do?",
     ),
+    "gate": ("olmeval.cli.gate:gate", "Stop a checkpoint that got worse: record, check."),
     "snr": ("olmeval.cli.snr:snr", "Signal, noise and their ratio for every benchmark."),
     "table": ("olmeval.cli.table:table", "Import scores from other files; query them with SQL."),
     "train": ("olmeval.cli.train:train", "Train a model from a recipe."),
