@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from olmeval.analysis.grid import Grid, column_values, generator, grids
+from olmeval.analysis.grid import Grid, column_values, grids
 from olmeval.errors import UserError
 from olmeval.stats.ranking import (
     accuracy_interval,
     agreement,
-    model_weights,
-    weighted_accuracy,
+    jackknife_interval,
+    leave_one_out,
 )
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ class DecisionSettings:
     seeds: Seeds = "each"
     last: int = 1
     curve: bool = False
-    samples: int = 2000
-    seed: int = 0
 
 
 def decision_table(
@@ -63,8 +61,8 @@ def decision_table(
     kendall (tau-b), and gain with ``gain_low`` and ``gain_high``: accuracy above that of the
     target's own metric as proxy, paired over models.
 
-    The bootstrap draws models with all their seeds as one block, so the intervals hold the
-    uncertainty of both. Raises :class:`UserError` where the models of two sizes differ.
+    The intervals are over a population of models; a model with all its seeds is one block, so they
+    hold the uncertainty of both. Raises :class:`UserError` where the models of two sizes differ.
     """
     import pandas as pd
 
@@ -162,10 +160,10 @@ def _size_rows(
             if target is not None:
                 found.append(_decide(proxy, target, settings))
         base = next((f for f in found if f[0]["metric"] == f[0]["target_metric"]), None)
-        for row, samples in found:
+        for row, without in found:
             rows.append(
                 {"size": _plain(size), "step": step, **_compute(small, step), **row,
-                 **_gain(row, samples, base if settings.target_metric else None)}
+                 **_gain(row, without, base if settings.target_metric else None)}
             )  # fmt: skip
     return rows
 
@@ -179,7 +177,7 @@ def _compute(small: "pd.DataFrame", step: float | None) -> dict[str, float]:
 
 
 def _decide(proxy: Grid, target: Grid, settings: DecisionSettings) -> tuple[dict[str, Any], Array]:
-    """The row of one proxy, and its bootstrap samples."""
+    """The row of one proxy, and its accuracy without each model in turn."""
     from scipy.stats import kendalltau, spearmanr
 
     names, small = _by_seed(proxy, settings.key)
@@ -189,12 +187,10 @@ def _decide(proxy: Grid, target: Grid, settings: DecisionSettings) -> tuple[dict
     final = np.nanmean(large if target.higher_is_better else -large, axis=1)
     agreed, tied = _mean_agreement(small, final, settings.seeds)
     models = len(names)
-    # The same models in every proxy's samples: their differences are paired.
-    random = generator(settings.seed, *names)
-    samples = weighted_accuracy(agreed, model_weights(models, random, settings.samples))
+    without = leave_one_out(agreed)
     pairs = models * (models - 1)
     accuracy = float(agreed.sum() / pairs) if pairs else np.nan
-    low, high = accuracy_interval(accuracy, samples, models)
+    low, high = accuracy_interval(accuracy, without)
     means = np.nanmean(small, axis=1)
     varied = models > 1 and np.ptp(means) > 0 and np.ptp(final) > 0
     row = {
@@ -204,7 +200,7 @@ def _decide(proxy: Grid, target: Grid, settings: DecisionSettings) -> tuple[dict
         "spearman": float(spearmanr(means, final).statistic) if varied else np.nan,
         "kendall": float(kendalltau(means, final).statistic) if varied else np.nan,
     }  # fmt: skip
-    return row, samples
+    return row, without
 
 
 def _by_seed(grid: Grid, key: str) -> tuple[list[str], Array]:
@@ -251,11 +247,10 @@ def _mean_agreement(small: Array, final: Array, seeds: Seeds) -> tuple[Array, fl
 
 
 def _gain(
-    row: dict[str, Any], samples: Array, base: tuple[dict[str, Any], Array] | None
+    row: dict[str, Any], without: Array, base: tuple[dict[str, Any], Array] | None
 ) -> dict[str, float]:
     if base is None or base[0] is row:
         return {"gain": np.nan, "gain_low": np.nan, "gain_high": np.nan}
-    differences = samples - base[1]
-    low, high = np.nanquantile(differences, [0.025, 0.975])
     gain = row["decision_accuracy"] - base[0]["decision_accuracy"]
-    return {"gain": gain, "gain_low": float(low), "gain_high": float(high)}
+    low, high = jackknife_interval(gain, without - base[1])
+    return {"gain": gain, "gain_low": low, "gain_high": high}

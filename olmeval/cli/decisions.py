@@ -34,8 +34,6 @@ Examples:
 )
 @click.option("--last", default=1, show_default=True, help="Checkpoints averaged.")
 @click.option("--curve", is_flag=True, help="Every step that all small runs have.")
-@click.option("--samples", default=2000, show_default=True, help="Bootstrap samples.")
-@click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON records.")
 @click.option("--csv", type=click.Path(path_type=Path), help="Write all columns as CSV.")
 def decisions(

@@ -1,4 +1,4 @@
-"""Agreement of two rankings of the same models, and its bootstrap over models."""
+"""Agreement of two rankings of the same models, and its error over a population of models."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,37 +32,48 @@ def decision_accuracy(small: ArrayLike, target: ArrayLike) -> float:
     return float(agreed.sum() / (n * (n - 1))) if n > 1 else float("nan")
 
 
-def model_weights(models: int, random: np.random.Generator, samples: int) -> Array:
-    """How often each model is in each of the bootstrap samples [samples, models]."""
-    even = np.full(models, 1 / models)
-    return random.multinomial(models, even, size=samples).astype(np.float64)
+def leave_one_out(agreed: Array) -> Array:
+    """Decision accuracy without each model in turn [M], from the agreement of pairs [M, M]."""
+    n = len(agreed)
+    if n < 3:
+        return np.full(n, np.nan)
+    return np.asarray((agreed.sum() - 2 * agreed.sum(axis=1)) / ((n - 1) * (n - 2)))
 
 
-def weighted_accuracy(agreed: Array, weights: Array) -> Array:
-    """Decision accuracy in each bootstrap sample [B]; ``agreed`` [M, M], ``weights`` [B, M].
+def jackknife_interval(
+    estimate: float, without: ArrayLike, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a decision accuracy, or of a difference of two, over a population of models.
 
-    A model drawn twice makes no pair with itself: those would all be ties.
+    estimate +- t_{M-1} * sqrt((M-1)/M * sum_i (without_i - mean)^2), ``without`` [M] being the
+    estimate without each model: Arvesen 1969, "Jackknifing U-Statistics". A model is left out with
+    all its seeds, so their uncertainty is in it. A percentile bootstrap covers too much near 1.
     """
-    pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(((weights @ agreed) * weights).sum(axis=1) / pairs)
+    from scipy.stats import t
+
+    x = np.asarray(without, np.float64)
+    n = len(x)
+    if n < 3:
+        return float("nan"), float("nan")
+    half = float(t.ppf((1 + level) / 2, n - 1) * np.sqrt((n - 1) / n * ((x - x.mean()) ** 2).sum()))
+    return estimate - half, estimate + half
 
 
 def accuracy_interval(
-    estimate: float, samples: Array, models: int, level: float = 0.95
+    estimate: float, without: ArrayLike, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of a decision accuracy from its bootstrap ``samples``.
+    """:func:`jackknife_interval` of a decision accuracy, within [0, 1].
 
-    Where all pairs agree (or none) every sample says the same; then the far end is the exact
-    binomial bound (Clopper and Pearson 1934) of models // 2 pairs without a common model.
+    Where all pairs agree (or none) nothing varies; then the far end is the exact binomial bound
+    (Clopper and Pearson 1934) of M // 2 pairs without a common model.
     """
+    models = len(np.asarray(without))
     if models < 3:
         return float("nan"), float("nan")
-    tail = (1 - level) / 2
-    bound = tail ** (1 / (models // 2))
+    bound = ((1 - level) / 2) ** (1 / (models // 2))
     if estimate == 1:
         return bound, 1.0
     if estimate == 0:
         return 0.0, 1 - bound
-    low, high = np.nanquantile(samples, [tail, 1 - tail])
-    return float(low), float(high)
+    low, high = jackknife_interval(estimate, without, level)
+    return max(low, 0.0), min(high, 1.0)

@@ -30,7 +30,7 @@ def scores(tmp_path: Path) -> Path:
 
 def test_prints_accuracy_and_gain(scores: Path, tmp_path: Path) -> None:
     args = (scores, "--size", "model", "--target", "1B", "--target-metric", "acc")
-    done = call(*args, "--metric", "acc", "--metric", "bpb", "--samples", 100)
+    done = call(*args, "--metric", "acc", "--metric", "bpb")
     assert done.exit_code == 0, done.exception
     head, first, second = done.output.splitlines()
     assert "decision accuracy" in head and head.split()[-1] == "gain"

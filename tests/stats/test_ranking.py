@@ -12,8 +12,8 @@ from olmeval.stats.ranking import (
     accuracy_interval,
     agreement,
     decision_accuracy,
-    model_weights,
-    weighted_accuracy,
+    jackknife_interval,
+    leave_one_out,
 )
 
 scores = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=25)
@@ -59,26 +59,26 @@ def test_all_tied_is_a_coin() -> None:
     assert decision_accuracy(np.zeros(7), np.arange(7)) == 0.5
 
 
-def test_weights_are_copies_of_models_that_make_no_pairs_with_themselves() -> None:
+def test_leaving_models_out_by_hand() -> None:
     random = np.random.default_rng(1)
-    x, y = random.standard_normal((2, 9))
-    weights = model_weights(9, random, 20)
-    got = weighted_accuracy(agreement(x, y), weights)
-    for w, value in zip(weights.astype(int), got, strict=True):
-        drawn = np.repeat(np.arange(9), w)
-        alike = [
-            (x[i] > x[j]) == (y[i] > y[j]) for i, j in combinations(drawn.tolist(), 2) if i != j
-        ]
-        assert value == pytest.approx(np.mean(alike))
+    x, y = random.integers(0, 6, (2, 9))
+    expected = [decision_accuracy(np.delete(x, k), np.delete(y, k)) for k in range(9)]
+    without = leave_one_out(agreement(x, y))
+    np.testing.assert_allclose(without, expected)
+    low, high = jackknife_interval(0.6, without)
+    half = stats.t.ppf(0.975, 8) * np.sqrt(8 / 9 * np.sum((expected - np.mean(expected)) ** 2))
+    assert (low, high) == pytest.approx((0.6 - half, 0.6 + half))
+    assert np.isnan(leave_one_out(np.zeros((2, 2)))).all()
 
 
 def test_interval_when_every_pair_agrees() -> None:
-    low, high = accuracy_interval(1.0, np.ones(10), models=21)
+    low, high = accuracy_interval(1.0, np.ones(21))
     # Ten independent pairs, all alike: Clopper and Pearson.
     assert low == pytest.approx(stats.binomtest(10, 10).proportion_ci(method="exact").low)
     assert high == 1.0
-    assert accuracy_interval(0.0, np.zeros(10), 21) == (0.0, pytest.approx(1 - low))
-    assert np.isnan(accuracy_interval(1.0, np.ones(10), 2)).all()
+    assert accuracy_interval(0.0, np.zeros(21)) == (0.0, pytest.approx(1 - low))
+    assert np.isnan(accuracy_interval(1.0, np.ones(2))).all()
+    assert accuracy_interval(0.95, [0.7, 0.95, 1.0])[1] == 1.0
 
 
 def test_scores_of_different_models_are_refused() -> None:
@@ -94,7 +94,6 @@ def test_interval_covers_the_closed_form() -> None:
     for _ in range(300):
         x, noise = random.standard_normal((2, models))
         y = rho * x + np.sqrt(1 - rho**2) * noise
-        samples = weighted_accuracy(agreement(x, y), model_weights(models, random, 500))
-        low, high = accuracy_interval(decision_accuracy(x, y), samples, models)
+        low, high = accuracy_interval(decision_accuracy(x, y), leave_one_out(agreement(x, y)))
         hits += low <= truth <= high
     assert 0.92 - 0.025 < hits / 300 < 0.98 + 0.025  # within two errors of 300 draws
