@@ -57,9 +57,9 @@ def parse_pairs(flag: str, items: Iterable[str]) -> dict[str, Any]:
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise UserError(f"{flag} {item} is not KEY=VALUE")
+            raise UserError(f"{flag} '{item}' is not KEY=VALUE")
         try:
             parsed[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UserError(f"{flag} {item}: the value is not valid YAML") from None
+            raise UserError(f"{flag} '{item}': the value is not valid YAML") from None
     return parsed

@@ -28,7 +28,8 @@ from olmeval.trainer.mixture import describe_clipping
 from olmeval.trainer.model import Olmo2, init_weights
 from olmeval.trainer.monitor import gradient_norms
 from olmeval.trainer.optim import SpikeGuard, build_optimizers, clipped_step
-from olmeval.trainer.recipe import Plan, Recipe, resolve
+from olmeval.trainer.parallel import World
+from olmeval.trainer.recipe import Plan, Recipe, resolve, trusting
 from olmeval.trainer.runtime import Runtime, build_runtime, world_of
 from olmeval.trainer.start_weights import load_optimizer, load_weights
 from olmeval.trainer.stopping import Stopping, no_collection
@@ -102,7 +103,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(stopping.listening())
         world = runtime.world if runtime else world_of(recipe)
-        plan = resolve(recipe)
+        plan = _resolve_together(recipe, world)
         world.on_main(lambda: stack.enter_context(open_run(output, plan)))
         if watch and world.mesh is not None:
             raise UserError("evaluation in the loop needs a run of one process; take it out")
@@ -220,6 +221,13 @@ def train(
             goodput=log.trained / (time.perf_counter() - started),
             stopped=None if done == plan.steps else stopping.reason or "another process stopped",
         )
+
+
+def _resolve_together(recipe: Recipe, world: World) -> Plan:
+    """The plan on every rank; one of them reads the data through, and the others trust it."""
+    made: list[Plan] = []
+    world.on_main(lambda: made.append(resolve(recipe)))
+    return made[0] if made else resolve(trusting(recipe))
 
 
 def _average(output: Path, last: int) -> None:

@@ -127,7 +127,7 @@ def describe_clipping(shares: Sequence[Share]) -> list[str]:
     total = sum(share.drawn for share in shares)
     return [
         f"domain '{share.domain}' is {share.drawn / total:.2%} of the run instead of "
-        f"{share.weight:.2%}: it was seen {share.epochs:.3g} times, and data.repeat is clip"
+        f"{share.weight:.2%}: it is seen {share.epochs:.3g} times, and data.repeat is clip"
         for share in shares
         if share.clipped
     ]

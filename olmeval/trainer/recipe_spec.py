@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from olmeval.config import Config
 from olmeval.trainer.schedules import Kind
+from olmeval.trainer.shards import Verify
 
 SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
@@ -107,8 +108,9 @@ class DataSpec(Config):
     repeat: Literal["error", "clip"] = "error"
     """What to do with a domain that would need more."""
     seed: int = Field(0, ge=0)
-    verify: Literal["size", "hash"] = "size"
-    """How much of the shards to check at the start; "hash" reads every byte once."""
+    verify: Verify = "once"
+    """How much of the shards to check at the start: "size" reads a sample, "hash" every byte,
+    "once" every byte of what nobody has checked before."""
     instance_filter: bool = False
     """Takes no loss on sequences that repeat themselves; see :func:`instances.repetitive`."""
     document_masking: bool = False

@@ -7,7 +7,7 @@ A data folder holds raw token arrays, one folder a domain, and a manifest that s
     manifest.json          per shard: dtype, tokens, documents, UTF-8 bytes, SHA-256; the tokenizer
 
 Flat arrays are read through memory maps, so a batch costs one copy and a corpus costs no memory.
-A shard is never trusted: sizes are compared with the manifest at every start, contents on demand.
+A shard is never trusted: sizes are compared with the manifest at every start, contents once.
 The EOS token never occurs inside a document, so a lost ``.idx`` is found again by a scan.
 """
 
@@ -23,13 +23,15 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from olmeval.config import Config
 from olmeval.errors import CorruptFileError, UserError, nearest
-from olmeval.files import read_json, sha256_file, write_json
+from olmeval.files import read_json, sha256_file, sha256_json, write_json
+from olmeval.trainer.verified import remember, remembered, signature
 
 MANIFEST = "manifest.json"
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 OFFSET = np.dtype("<u8")
 # Tokens that are checked at a time: few calls, little memory.
 BLOCK = 1 << 20
+Verify = Literal["size", "once", "hash"]
 SAMPLE = 1024  # tokens at the start, the middle and the end of a shard that every start looks at
 
 
@@ -112,14 +114,15 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 
 def load_manifest(
     root: Path,
-    verify: Literal["size", "hash"] = "size",
+    verify: Verify = "size",
     on_shard: Callable[[Shard], None] | None = None,
 ) -> Manifest:
     """Reads and verifies a data folder.
 
     ``size`` compares every file's presence, size and type with the manifest and looks at a sample
     of its tokens (a fraction of a millisecond a shard); ``hash`` also reads every byte: SHA-256,
-    token ids within the vocabulary, document ends. ``on_shard`` is told of each shard that is done.
+    token ids within the vocabulary, document ends; ``once`` does so for what nobody has found whole
+    before (:mod:`olmeval.trainer.verified`). ``on_shard`` is told of each shard that is done.
     Raises :class:`UserError` that names the file at fault.
     """
     path = root / MANIFEST
@@ -134,20 +137,31 @@ def load_manifest(
     tokenizer = root / manifest.tokenizer.path / "tokenizer.json"
     if not tokenizer.is_file():
         raise CorruptFileError(f"'{tokenizer}' is missing, though '{path}' lists it")
-    if verify == "hash" and sha256_file(tokenizer) != manifest.tokenizer.sha256:
+    if verify != "size" and sha256_file(tokenizer) != manifest.tokenizer.sha256:
         raise CorruptFileError(f"'{tokenizer}' is not the tokenizer that '{path}' was built with")
     every = [shard for shards in manifest.domains.values() for shard in shards]
+    key = sha256_json(value)
+    whole = remembered(root, key) if verify == "once" else {}
+
+    def check(shard: Shard) -> None:
+        known = shard.file in whole and whole[shard.file] == signature(root / shard.file)
+        _verify(root, manifest, shard, contents=verify != "size" and not known)
+
     # Hashing and comparing release the interpreter's lock; waiting for a slow disk does, too.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
-            checks = [pool.submit(_verify, root, manifest, s, verify == "hash") for s in every]
-            for shard, check in zip(every, checks, strict=True):
-                check.result()
+            checks = [pool.submit(check, shard) for shard in every]
+            for shard, checked in zip(every, checks, strict=True):
+                checked.result()
                 if on_shard:
                     on_shard(shard)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if verify != "size":
+        now = {shard.file: signature(root / shard.file) for shard in every}
+        if now != whole:
+            remember(root, key, now)
     return manifest
 
 

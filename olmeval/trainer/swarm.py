@@ -26,7 +26,7 @@ from olmeval.executors.base import Executor
 from olmeval.files import locked, make_dir, write_json
 from olmeval.trainer.checkpoint import METRICS, RUN, complete_checkpoints, open_run
 from olmeval.trainer.loop import Live, train
-from olmeval.trainer.recipe import EvaluationSpec, Plan, Recipe, load_recipe, resolve
+from olmeval.trainer.recipe import EvaluationSpec, Plan, Recipe, load_recipe, resolve, trusting
 from olmeval.trainer.runtime import Runtime, runtime
 from olmeval.trainer.swarm_progress import SwarmBar
 
@@ -100,10 +100,14 @@ class SwarmFile(Config):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
 
 
-def load_swarm(path: Path) -> list[Recipe]:
-    """The recipes of the swarm in a YAML file. Raises :class:`UserError`."""
+def load_swarm(path: Path, overrides: Mapping[str, Any] | None = None) -> list[Recipe]:
+    """The recipes of the swarm in a YAML file. Raises :class:`UserError`.
+
+    ``overrides`` maps dotted keys of the recipe to values, which win over the file's.
+    """
     file = load_config(path, SwarmFile)
-    return proxies(load_recipe(file.recipe, file.overrides), file.mixtures, file.seeds)
+    base = load_recipe(file.recipe, {**file.overrides, **(overrides or {})})
+    return proxies(base, file.mixtures, file.seeds)
 
 
 def proxies(
@@ -183,38 +187,41 @@ def _prepare(
     rows: list[Proxy] = []
     jobs: list[Job] = []
     places: list[int] = []
+    for recipe, plan in zip(recipes, plan_swarm(recipes), strict=True):
+        if recipe.evaluation and not evaluate:
+            raise UserError(f"'{recipe.name}' asks for evaluation, which this swarm does not do")
+        folder = output / recipe.name
+        try:
+            finished = _is_finished(folder, plan)
+        except UserError as error:
+            raise UserError(f"proxy '{recipe.name}': {error}") from None
+        row = _row(plan)
+        if finished:
+            row = Proxy(**asdict(row) | {"status": "done", **outcome(folder)})
+        else:
+            places.append(len(rows))
+            jobs.append(make_job(trusting(recipe), plan, folder, evaluate))
+        rows.append(row)
+    return rows, jobs, places
+
+
+def plan_swarm(recipes: Sequence[Recipe]) -> list[Plan]:
+    """The plan of every proxy. Raises :class:`UserError` that names the one at fault."""
+    plans: list[Plan] = []
     verified: set[Path] = set()
     names: set[str] = set()
     for recipe in recipes:
         if recipe.name in names:
             raise UserError(f"two proxies are called '{recipe.name}'; give each a name of its own")
         names.add(recipe.name)
-        if recipe.evaluation and not evaluate:
-            raise UserError(f"'{recipe.name}' asks for evaluation, which this swarm does not do")
         # Every byte of the data is read once, and not once for every proxy.
-        once = recipe
-        if recipe.data.root in verified:
-            once = _without_hashing(recipe)
-        folder = output / recipe.name
+        once = trusting(recipe) if recipe.data.root in verified else recipe
         try:
-            plan = resolve(once)
-            finished = _is_finished(folder, plan)
+            plans.append(resolve(once))
         except UserError as error:
             raise UserError(f"proxy '{recipe.name}': {error}") from None
         verified.add(recipe.data.root)
-        row = _row(plan)
-        if finished:
-            row = Proxy(**asdict(row) | {"status": "done", **outcome(folder)})
-        else:
-            places.append(len(rows))
-            jobs.append(make_job(_without_hashing(recipe), plan, folder, evaluate))
-        rows.append(row)
-    return rows, jobs, places
-
-
-def _without_hashing(recipe: Recipe) -> Recipe:
-    data = recipe.data.model_copy(update={"verify": "size"})
-    return recipe.model_copy(update={"data": data})
+    return plans
 
 
 def _is_finished(folder: Path, plan: Plan) -> bool:

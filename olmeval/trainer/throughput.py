@@ -24,32 +24,35 @@ GPUS = {
     "b200": (2250.0, 180),
     "mi300x": (1307.4, 192),
 }
-# What a well-tuned dense run of 1B parameters and more reaches; small models reach less.
-ASSUMED_MFU = 0.4
-
-
-def peak_tflops(gpu: str) -> float:
-    """The peak of a card by its name here; :class:`UserError` for another name."""
-    return _gpu(gpu)[0]
+# From so many parameters on, a utilization to reckon with on one node: OLMo-core publishes 0.40 to
+# 0.48 from 1B to 13B, nanochat 0.41 at 190M; 0.2 at 30M is a guess. Below, time goes to starting
+# kernels and to the logits, and FLOPs say nothing about it.
+ASSUMED_MFU = ((10**9, 0.42), (10**8, 0.38), (10**7, 0.2))
 
 
 def _gpu(name: str) -> tuple[float, int]:
     if name not in GPUS:
-        hint = nearest(name, GPUS) or f"; known are {', '.join(GPUS)}"
-        raise UserError(f"there is no GPU '{name}' in the table{hint}, or give --peak-tflops")
+        hint = nearest(name, GPUS) or f"; known are {', '.join(GPUS)}; or give --peak-tflops"
+        raise UserError(f"there is no GPU '{name}' in the table{hint}")
     return GPUS[name]
+
+
+def card_called(device_name: str) -> str | None:
+    """The card in the table that a device's own name means; None if it has none."""
+    name = device_name.lower().replace(" ", "-")
+    for known in sorted(GPUS, key=len, reverse=True):
+        # "NVIDIA H100 PCIe" is another card than "NVIDIA H100 80GB HBM3".
+        if all(part in name for part in known.split("-")):
+            return known
+    return None
 
 
 def device_peak_tflops(device: torch.device) -> float | None:
     """The peak of the card that is there; None if the table does not have it."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device).lower().replace(" ", "-")
-    for known in sorted(GPUS, key=len, reverse=True):
-        # "NVIDIA H100 PCIe" is another card than "NVIDIA H100 80GB HBM3".
-        if all(part in name for part in known.split("-")):
-            return GPUS[known][0]
-    return None
+    card = card_called(torch.cuda.get_device_name(device))
+    return card and GPUS[card][0]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -112,24 +115,37 @@ def memory(plan: Plan, gpus: int = 1) -> Memory:
 
 def estimate(
     plan: Plan,
-    gpu: str = "h100",
+    gpu: str | None = None,
     gpus: int = 1,
-    mfu: float = ASSUMED_MFU,
+    mfu: float | None = None,
     peak: float | None = None,
 ) -> dict[str, Any]:
-    """Hours and memory of a plan on ``gpus`` cards, at an assumed ``mfu``, as ``--show`` prints.
+    """Hours and memory of a plan on ``gpus`` cards at an ``mfu``, as ``--show`` prints.
 
-    ``peak`` overrides the table's TFLOP/s. Raises :class:`UserError` for a card it does not have.
+    ``gpu`` is a card of the table, by default the one of this machine; ``peak`` replaces its
+    TFLOP/s. ``mfu``: by default assumed by the model's size. Without a rate or an MFU, hours are
+    None. Raises :class:`UserError` for a card that the table does not have, and for numbers that
+    make no sense.
     """
-    tflops = peak or peak_tflops(gpu)
-    rate = gpus * tflops * 1e12 * mfu
-    need = memory(plan, gpus)
+    for flag, value, bound in (("gpus", gpus, None), ("mfu", mfu, 1), ("peak-tflops", peak, None)):
+        if value is not None and not 0 < value <= (bound or value):
+            most = f", and at most {bound}" if bound else ""
+            raise UserError(f"--{flag} {value:g} must be more than 0{most}")
+    share = mfu or next((share for n, share in ASSUMED_MFU if plan.model.params >= n), None)
+    if gpu is None and peak is None and torch.cuda.is_available():
+        gpu = card_called(torch.cuda.get_device_name())
+    tflops, capacity = _gpu(gpu) if gpu else (None, None)
+    tflops = peak or tflops
+    rate = tflops and share and gpus * tflops * 1e12 * share
+    flops, need = plan.flops(plan.tokens), memory(plan, gpus)
     return {
-        "gpu": gpu,
+        "gpu": gpu or (peak and f"{peak:g} TFLOP/s"),
         "gpus": gpus,
         "peak_tflops": tflops,
-        "mfu_assumed": mfu,
-        "hours": plan.flops(plan.tokens) / rate / 3600,
-        "tokens_per_second": rate * plan.tokens / plan.flops(plan.tokens),
+        "mfu": share,
+        "mfu_assumed": mfu is None,
+        "hours": rate and flops / rate / 3600,
+        "tokens_per_second": rate and rate * plan.tokens / flops,
         "memory_bytes": {**asdict(need), "total": need.total},
+        "capacity_bytes": capacity and capacity * 10**9,
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from olmeval.config import parse_config
@@ -12,6 +13,10 @@ from olmeval.files import sha256_file
 from olmeval.trainer.recipe import Recipe
 from olmeval.trainer.shard_writer import write_domain
 from olmeval.trainer.shards import Manifest, TokenizerInfo, write_manifest
+
+# A busy machine is no failure.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 VOCAB = 300
 RECIPE = """

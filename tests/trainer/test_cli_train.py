@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ FAST = ["train.seq_len=16", "train.batch_size=4", "train.tokens=640", "checkpoin
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of ``olmeval train ARGUMENTS``."""
-    import sys
-
     before, sys.argv = sys.argv, ["olmeval", "train", *arguments]
     try:
         with pytest.raises(SystemExit) as caught:

@@ -250,7 +250,7 @@ def test_max_epochs_clips_and_gives_the_rest_to_the_others() -> None:
     assert by_name["a"].epochs == 2
     assert by_name["a"].weight == 0.8
     (sentence,) = describe_clipping(mix.shares)
-    assert sentence.startswith("domain 'a' is 70.00% of the run instead of 80.00%: it was seen 2 t")
+    assert sentence.startswith("domain 'a' is 70.00% of the run instead of 80.00%: it is seen 2 t")
     assert (
         describe_clipping(mixture({"a": 0.7, "b": 0.3}, max_epochs=2, repeat="clip").shares) == []
     )

@@ -29,8 +29,16 @@ def test_what_is_no_count(text: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipes_resolve(path: Path, corpus: Path) -> None:
-    overrides = {"data.root": str(corpus), "train.tokens": "16k", "schedule.warmup": 0}
-    plan = resolve(load_recipe(path.stem, overrides))
+    overrides = {"data.root": str(corpus), "train.tokens": 16_000, "schedule.warmup": 0,
+                 "train.seq_len": 64, "train.batch_size": 16, "data.max_epochs": 9}  # fmt: skip
+    recipe = load_recipe(path.stem, overrides)
+    if recipe.start:
+        with pytest.raises(UserError, match="'checkpoint' has no config"):
+            resolve(recipe)
+        return
+    if recipe.schedule.kind == "wsds":
+        recipe = load_recipe(path.stem, {**overrides, "schedule.periods": [4000, 9000]})
+    plan = resolve(recipe)
     assert plan.recipe.name == path.stem
     assert plan.steps == -(-16_000 // plan.batch_tokens)
     assert plan.model.vocab_size == 384, "the data's 300, padded to a multiple of 128"
@@ -52,6 +60,47 @@ def test_the_plan_settles_every_number(make_recipe: Any) -> None:
 
 def test_tokens_are_rounded_up_to_whole_batches(make_recipe: Any) -> None:
     assert resolve(make_recipe({"train.tokens": 129})).steps == 2
+
+
+def test_the_ladders_rules_fill_what_is_left_open(make_recipe: Any) -> None:
+    open_ = {"train.tokens": "0.01xC", "train.batch_size": None, "optimizer.lr": None}
+    plan = resolve(make_recipe(open_))
+    n = plan.model.params
+    assert plan.mixture.batch_size % 8 == 0
+    assert plan.mixture.batch_size * 16 == pytest.approx(327_680 * (n / 108e6) ** (2 / 3), abs=64)
+    assert plan.tokens - plan.batch_tokens < 0.2 * n <= plan.tokens
+    assert plan.schedule.warmup == plan.tokens // 20
+    assert plan.lr == pytest.approx(0.5 * 0.0047 * (n / 108e6) ** (-1 / 3))
+    assert resolve(make_recipe({**open_, "optimizer.lr_scale": 1})).lr == 2 * plan.lr
+    # The same run, whether its numbers were given or followed.
+    given = {"train.tokens": plan.tokens, "train.batch_size": plan.mixture.batch_size,
+             "optimizer.lr": plan.lr}  # fmt: skip
+    assert resolve(make_recipe(given)).settings() == plan.settings()
+    assert resolve(make_recipe({**given, "optimizer.lr": 1e-3})).settings() != plan.settings()
+
+
+def test_periods_end_in_checkpoints(make_recipe: Any) -> None:
+    wsds = {"schedule": {"kind": "wsds", "periods": [300, 1024], "warmup": 0, "decay": 0.25}}
+    plan = resolve(make_recipe(wsds))
+    assert plan.schedule.ends == (384, 1024, 3072)
+    assert plan.schedule.decays == (96, 160, 512)
+    assert [step for step in range(1, 25) if plan.saves(step)] == [3, 8, 16, 24]
+    assert plan.describe()["checkpoints"] == 4
+    # The middle of step 2 is at 320 tokens, a third into the fall from 288 to 384.
+    assert [plan.rate(step) for step in (2, 3)] == pytest.approx([plan.lr * 2 / 3, plan.lr])
+    n = plan.model.params
+    multiples = resolve(
+        make_recipe({"train.tokens": "0.02xC", "data.max_epochs": 100,
+                     "schedule": {"kind": "wsds", "periods": ["0.005xC", "0.01xC"]}})
+    )  # fmt: skip
+    assert multiples.schedule.ends == pytest.approx([0.1 * n, 0.2 * n, 0.4 * n], abs=128)
+
+
+def test_windows_and_yarn_make_an_olmo3(make_recipe: Any) -> None:
+    yarn = {"factor": 2, "original_max_position_embeddings": 8}
+    config = resolve(make_recipe({"model.sliding_window": 4, "model.yarn": yarn})).model
+    assert (config.model_type, config.windows) == ("olmo3", (4, None))
+    assert config.yarn is not None and config.yarn.factor == 2
 
 
 def test_natural_is_by_size(make_recipe: Any, corpus: Path) -> None:
@@ -115,6 +164,8 @@ def test_settings_depend_on_content_and_not_on_place(
         ({"data.max_epochs": 0.01}, "more than data.max_epochs 0.01"),
         ({"train.seq_len": 30_000}, "shorter than one training window"),
         ({"schedule.warmup": "1M"}, "do not fit into"),
+        ({"schedule": {"kind": "wsds", "periods": [1024, 4096]}}, "end at 1,024, 4,096, 3,072 tok"),
+        ({"schedule": {"kind": "wsds", "periods": [2000, 2001]}}, "end at 2,048, 2,048, 3,072 tok"),
     ],
 )
 def test_refusals_at_resolution(make_recipe: Any, overrides: dict[str, Any], message: str) -> None:
@@ -130,6 +181,13 @@ def test_refusals_at_resolution(make_recipe: Any, overrides: dict[str, Any], mes
         ({"data.mixture": 0.5}, "data.mixture: give {domain: weight}"),
         ({"train.tokens": "lots"}, "'lots' is not a count"),
         ({"name": "a/b"}, "name"),
+        ({"train.tokens": "0xC"}, "train.tokens: '0xC' is nothing"),
+        ({"train.tokens": "xC"}, "'xC' is not a count"),
+        ({"train.tokens": 0}, "'0' is neither a count of tokens nor a multiple"),
+        ({"optimizer.lr_scale": 2}, "lr_scale multiplies the rule's rate, and lr replaces it"),
+        ({"schedule.kind": "wsds"}, "periods are for kind wsds, which needs them"),
+        ({"schedule.periods": ["1xC"]}, "periods are for kind wsds"),
+        ({"optimizer.skip_spikes": 0}, "optimizer.skip_spikes"),
         ({"schedule.kind": "wds"}, "'wsd'"),
         ({"train.batchsize": 4}, "unknown key 'train.batchsize'; did you mean 'batch_size'"),
     ],
@@ -159,9 +217,9 @@ def test_corrupt_shards_are_named(make_recipe: Any, corpus: Path, tmp_path: Path
     content = bytearray(shard.read_bytes())
     content[10] ^= 1
     shard.write_bytes(content)
-    resolve(make_recipe({"data.root": str(root)}))
+    resolve(make_recipe({"data.root": str(root), "data.verify": "size"}))
     with pytest.raises(UserError, match=r"mid/00000\.bin' is corrupt"):
-        resolve(make_recipe({"data.root": str(root), "data.verify": "hash"}))
+        resolve(make_recipe({"data.root": str(root)}))
     shard.write_bytes(content[:-100])
     with pytest.raises(UserError, match=r"mid/00000\.bin' is truncated"):
         resolve(make_recipe({"data.root": str(root)}))

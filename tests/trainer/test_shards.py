@@ -198,6 +198,42 @@ def test_damage_that_only_contents_show(tmp_path: Path) -> None:
         shards.load_manifest(tmp_path, "hash")
 
 
+def test_what_was_found_whole_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path, documents=[[7] * 4999, [8] * 4999])
+    path, read = tmp_path / "web/art/00000.bin", []
+    real = shards._verify_contents
+    monkeypatch.setattr(
+        shards, "_verify_contents", lambda *args: (read.append(args[0]), real(*args))
+    )
+    for _ in range(2):
+        shards.load_manifest(tmp_path, "once")
+        assert read == [path]
+    shards.load_manifest(tmp_path, "hash")
+    assert read == [path] * 2
+
+    tokens = np.fromfile(path, "<u2")
+    tokens[2000] = 101  # not where the sample is
+    tokens.tofile(path)
+    shards.load_manifest(tmp_path, "size")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"00000\.bin' is corrupt"):
+            shards.load_manifest(tmp_path, "once")
+    edit(tmp_path, sha256=sha256_file(path))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"00000\.bin' holds token id 101, beyond"):
+            shards.load_manifest(tmp_path, "once")
+    tokens[2000] = 7
+    tokens.tofile(path)
+    edit(tmp_path, sha256=sha256_file(path))
+    (tmp_path / ".verified.json").write_text("{")
+    read.clear()
+    for _ in range(2):
+        shards.load_manifest(tmp_path, "once")
+        assert read == [path]
+
+
 def test_all_shards_are_verified_and_counted(tmp_path: Path) -> None:
     manifest = build(tmp_path, shard_tokens=2)
     seen: list[Shard] = []
