@@ -7,6 +7,10 @@ from olmeval.cli.main import LazyGroup, run_cli
 
 COMMANDS = {
     "fit": ("olmeval.cli.olmix_fit:fit", "Fit laws from mixture to score to a swarm."),
+    "optimize": (
+        "olmeval.cli.olmix_optimize:optimize",
+        "Choose the mixture of least predicted loss.",
+    ),
 }
 
 

@@ -1,6 +1,10 @@
 """What the commands of ``olmix`` share."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from olmeval.mixing.problem import Group
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -23,3 +27,37 @@ def _common_start(names: Sequence[str]) -> str:
         (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first)
     )
     return first[:same]
+
+
+def parse_numbers(flag: str, text: str | None) -> list[float]:
+    """``1T,6T`` as numbers; K, M, B and T are thousands to billions of thousands."""
+    from olmeval.errors import UserError
+
+    scales = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+    numbers = []
+    for item in (text or "").split(","):
+        cell = item.strip().lower()
+        if not cell:
+            continue
+        scale = scales.get(cell[-1], 1.0)
+        try:
+            numbers.append(float(cell[:-1] if scale > 1 else cell) * scale)
+        except ValueError:
+            raise UserError(f"{flag} {item} is not a number such as 0.5, 1e11 or 100B") from None
+    return numbers
+
+
+def parse_group(text: str) -> "Group":
+    """``code=python,java:0.1..0.3`` as a group of domains with ends; either end may be left out."""
+    from olmeval.errors import UserError
+    from olmeval.mixing.problem import Group
+
+    name, equals, rest = text.partition("=")
+    members, colon, ends = rest.rpartition(":")
+    low, dots, high = ends.partition("..")
+    if not (equals and colon and dots and name and members):
+        raise UserError(f"--group {text} is not NAME=DOMAIN,DOMAIN:LOW..HIGH")
+    try:
+        return Group(name, tuple(members.split(",")), float(low or 0), float(high or 1))
+    except ValueError:
+        raise UserError(f"--group {text}: the ends '{ends}' are not numbers") from None

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from olmeval.mixing.regressors.base import Regressor, replicate_groups
 from olmeval.mixing.scores import rank_correlation, rmse
@@ -66,7 +65,7 @@ def learning_curve(
         held = np.isin(groups, order[most:])
         for k, size in enumerate(sizes):
             seen = np.isin(groups, order[:size])
-            predicted = clone(model).fit(X[seen], Y[seen]).predict(X[held])
+            predicted = model.refit(X[seen], Y[seen]).predict(X[held])
             ranks[draw, k] = rank_correlation(predicted, Y[held]).mean()
             errors[draw, k] = (rmse(predicted, Y[held]) / scale).mean()
     points = tuple(

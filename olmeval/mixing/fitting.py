@@ -137,7 +137,7 @@ def fit_swarm(
         level=level,
         scores=scores,
         design=design,
-        curve=learning_curve(_fixed(model), X, Y) if curve else None,
+        curve=learning_curve(model, X, Y) if curve else None,
         warnings=(*table.notes, *design.warnings(), *_doubts(scores, Y, model)),
     )
 
@@ -177,14 +177,6 @@ def load_fit(path: Path) -> MixtureFit:
         )
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise CorruptFileError(f"'{path}' is damaged: {error!r}; run 'olmix fit' again") from None
-
-
-def _fixed(model: Regressor) -> Regressor:
-    """A model whose refits keep the families that were chosen."""
-    if not isinstance(model, Auto):
-        return model
-    common = max(sorted(set(model.choice_)), key=model.choice_.count)
-    return make_regressor(common)
 
 
 def _doubts(scores: tuple[TargetScore, ...], Y: Array, model: Regressor) -> list[str]:

@@ -67,7 +67,7 @@ class SwarmTable:
         for name, members in sorted(groups.items()):
             if not members:
                 raise UserError(f"the group '{name}' has no targets")
-            places = [_place(member, self.targets, f"group '{name}'") for member in members]
+            places = [target_place(member, self.targets, f"group '{name}'") for member in members]
             turned = {member in self.higher for member in members}
             if len(turned) > 1:
                 raise UserError(
@@ -116,7 +116,7 @@ def read_swarm(
     shares, scores = _keyed(left, key, ratios), _keyed(right, key, metrics)
     chosen, dropped = sorted(set(targets)), set(drop)
     for name in [*chosen, *dropped, *higher]:
-        _place(name, list(scores.columns), f"'{metrics}'")
+        target_place(name, list(scores.columns), f"'{metrics}'")
     kept = [name for name in chosen or sorted(scores.columns) if name not in dropped]
     if not kept:
         raise UserError(f"'{metrics}': no target is left to fit")
@@ -197,7 +197,8 @@ def _check_shares(x: Array, runs: Sequence[str], path: Path) -> None:
             )
 
 
-def _place(name: str, known: Sequence[str], where: str) -> int:
+def target_place(name: str, known: Sequence[str], where: str = "targets") -> int:
+    """The place of a target among ``known``. Raises :class:`UserError` with the nearest names."""
     if name not in known:
         raise UserError(f"{where}: there is no target '{name}'{nearest(name, known)}")
     return list(known).index(name)

@@ -133,14 +133,24 @@ def test_power_laws(law: Separable, theta: list[float]) -> None:
     y = f[0]
     law.fit(X, y)
     assert r_squared(law.predict(X)[:, None], y[:, None])[0] > 0.995
-    x = X[0]
-    value, slope, bend = law.curve(x)
-    assert value == pytest.approx(law._evaluate(law.theta_, x[None])[0][:, 0])
-    for i in range(3):
-        up, down = (law.curve(x + h * np.eye(3)[i]) for h in (1e-6, -1e-6))
-        assert slope[0, i] == pytest.approx((up[0] - down[0])[0] / 2e-6, rel=1e-4)
-        assert bend[0, i] == pytest.approx((up[1] - down[1])[0, i] / 2e-6, rel=1e-4)
+    slope, bend = law.slopes(X)
     assert (slope < 0).all() and (bend > 0).all()
+
+
+@pytest.mark.parametrize("family", ["log-linear", "power-law", "bimix", "autoscale", "linear"])
+def test_derivatives_of_convex_families(family: str, planted: tuple[Array, ...]) -> None:
+    """Value, gradient and Hessian of weighted losses equal predictions and their differences."""
+    X, Y = planted[:2]
+    model = make_regressor(family).fit(X, Y)
+    rng = np.random.default_rng(0)
+    x, w = rng.dirichlet(np.ones(5), 4) * 0.9 + 0.02, rng.uniform(0, 1, (4, 3))
+    value, gradient, hessian = model.weighted(x, w)
+    np.testing.assert_allclose(value, (model._predict(x) * w).sum(axis=1))
+    for i in range(5):
+        step = 1e-5 * np.eye(5)[i]
+        up, down = model.weighted(x + step, w), model.weighted(x - step, w)
+        np.testing.assert_allclose(gradient[:, i], (up[0] - down[0]) / 2e-5, rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(hessian[:, i], (up[1] - down[1]) / 2e-5, rtol=1e-3, atol=1e-6)
 
 
 def test_gaussian_process_equals_scikit_learn(planted: tuple[Array, ...]) -> None:

@@ -62,6 +62,15 @@ class Auto(Regressor):
             [held_out[name][:, j] for j, name in enumerate(self.choice_)], axis=1
         )
 
+    def refit(self, X: Array, Y: Array) -> Self:
+        """Every target's chosen family fitted to other rows; nothing is chosen anew."""
+        model: Self = clone(self)
+        model.X_, model.Y_, model.single_ = X, Y, False
+        model.n_features_in_, model._held_out = X.shape[1], None
+        model.choice_, model.compared_ = self.choice_, self.compared_
+        model.parts_ = [(part.refit(X, Y[:, targets]), targets) for part, targets in self.parts_]
+        return model
+
     def _keep(self, X: Array, Y: Array, fitted: dict[str, Regressor]) -> None:
         """Of every family the targets that it is chosen for."""
         self.parts_: list[tuple[Regressor, list[int]]] = []
@@ -77,6 +86,11 @@ class Auto(Regressor):
         for part, targets in self.parts_:
             predicted[:, targets] = part.predict(X)
         return predicted
+
+    def weighted(self, X: Array, weights: Array) -> tuple[Array, Array, Array]:
+        parts = [part.weighted(X, weights[:, targets]) for part, targets in self.parts_]
+        value, gradient, hessian = (sum(terms) for terms in zip(*parts, strict=True))
+        return np.asarray(value), np.asarray(gradient), np.asarray(hessian)
 
     def _cross_predict(self, X: Array, Y: Array, folds: Any) -> Array:
         held_out = np.empty_like(Y)

@@ -53,6 +53,11 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(self.X_, self.Y_)
         return self
 
+    def refit(self, X: Array, Y: Array) -> Self:
+        """A regressor of the same family, or families, fitted to other rows."""
+        model: Self = clone(self).fit(X, Y)
+        return model
+
     def predict(self, X: ArrayLike) -> Array:
         """Losses of mixtures ``X`` (k, m): (k,) or (k, n), as ``y`` was given."""
         predicted = self._predict(as_mixtures(X))
@@ -76,6 +81,13 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def restore_out_of_fold(self, held_out: Array) -> None:
         """Takes over what :meth:`out_of_fold` returned when the model was saved."""
         self._held_out = held_out
+
+    def weighted(self, X: Array, weights: Array) -> tuple[Array, Array, Array]:
+        """Weighted sums of losses at mixtures (k, m) with derivatives; convex families only.
+
+        ``weights`` (k, n), a row for each mixture. Value (k,), gradient (k, m), Hessian (k, m, m).
+        """
+        raise NotImplementedError
 
     def _fit(self, X: Array, Y: Array) -> None:
         raise NotImplementedError

@@ -72,6 +72,9 @@ class LogLinear(Regressor):
             held_out[folds == name] = np.exp(theta[:, 0]) + np.exp(rows @ theta[:, 1:].T)
         return held_out
 
+    def weighted(self, X: Array, weights: Array) -> tuple[Array, Array, Array]:
+        return weighted_exponentials(self.log_c_[None], self.t_[None], X, weights)
+
     def resample(self, weights: Array) -> Array:
         """Parameters (B, n, m + 1) [log c, t] of refits with row weights (B, K).
 
@@ -96,6 +99,20 @@ class LogLinear(Regressor):
         self.converged_ = np.asarray(state["converged"])
         self.starts_agree_ = np.asarray(state["starts_agree"])
         return self
+
+
+def weighted_exponentials(
+    log_c: Array, t: Array, X: Array, weights: Array
+) -> tuple[Array, Array, Array]:
+    """sum_n w (c + exp(t . x)) at mixtures (k, m): value, gradient, Hessian.
+
+    ``log_c`` (k, n) and ``t`` (k, n, m) give every mixture a law of its own, or one to all with a
+    first axis of 1. ``weights`` (k, n).
+    """
+    e = weights * np.exp(np.minimum((t @ X[:, :, None])[:, :, 0], 60.0))
+    value = (weights * np.exp(log_c)).sum(axis=1) + e.sum(axis=1)
+    gradient = (e[:, None, :] @ t)[:, 0]
+    return value, gradient, t.transpose(0, 2, 1) @ (e[:, :, None] * t)
 
 
 class Solved:

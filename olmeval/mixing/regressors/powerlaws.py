@@ -43,9 +43,16 @@ class Separable(Regressor):
         """Losses (P, K) and their derivatives (P, K, p) by the logarithms of parameters."""
         raise NotImplementedError
 
-    def curve(self, x: Array) -> tuple[Array, Array, Array]:
-        """Losses (n,) of one mixture (m,), first and second derivatives (n, m) by its shares."""
+    def slopes(self, X: Array) -> tuple[Array, Array]:
+        """First and second derivatives (n, k, m) of losses by the shares of mixtures (k, m)."""
         raise NotImplementedError
+
+    def weighted(self, X: Array, weights: Array) -> tuple[Array, Array, Array]:
+        slope, bend = self.slopes(X)
+        gradient = np.einsum("bn,nbm->bm", weights, slope)
+        curvature = np.einsum("bn,nbm->bm", weights, bend)
+        value = (weights * self._predict(X)).sum(axis=1)
+        return value, gradient, curvature[:, :, None] * np.eye(X.shape[1])
 
     def _solve(self, X: Array, y: Array, start: Array) -> tuple[Array, bool]:
         """Least squares of one target with the prior as further residuals."""
@@ -107,11 +114,10 @@ class PowerLaw(Separable):
         J = np.concatenate([np.stack([by_c, by_a, by_b], axis=2), terms], axis=2)
         return c[:, None] + terms.sum(axis=2), J
 
-    def curve(self, x: Array) -> tuple[Array, Array, Array]:
-        c, _, b, base, terms = self._parts(self.theta_, x[None])
-        slope = -b[:, None] * terms[:, 0] / base[:, 0]
-        bend = b[:, None] * (b[:, None] + 1) * terms[:, 0] / base[:, 0] ** 2
-        return c + terms[:, 0].sum(axis=1), slope, bend
+    def slopes(self, X: Array) -> tuple[Array, Array]:
+        _, _, b, base, terms = self._parts(self.theta_, X)
+        slope = -b[:, None, None] * terms / base
+        return slope, -slope * (b[:, None, None] + 1) / base
 
 
 class BiMix(Separable):
@@ -143,10 +149,10 @@ class BiMix(Separable):
         by_alpha = -alpha[:, None] * terms * np.log(base)
         return terms.sum(axis=2), np.concatenate([terms, by_alpha], axis=2)
 
-    def curve(self, x: Array) -> tuple[Array, Array, Array]:
-        alpha, base, terms = self._parts(self.theta_, x[None])
-        slope = -alpha * terms[:, 0] / base[0]
-        return terms[:, 0].sum(axis=1), slope, -slope * (alpha + 1) / base[0]
+    def slopes(self, X: Array) -> tuple[Array, Array]:
+        alpha, base, terms = self._parts(self.theta_, X)
+        slope = -alpha[:, None] * terms / base
+        return slope, -slope * (alpha[:, None] + 1) / base
 
 
 class AutoScale(Separable):
@@ -182,8 +188,7 @@ class AutoScale(Separable):
         by_a, by_g = -g * a * terms / base, -g * terms * np.log(self.tokens * base)
         return c + terms.sum(axis=2), np.concatenate([by_c, by_a, by_g], axis=2)
 
-    def curve(self, x: Array) -> tuple[Array, Array, Array]:
-        _, g, base, terms = self._parts(self.theta_, x[None])
-        slope = (-g * terms / base)[:, 0]
-        value = np.exp(self.theta_[:, 0]) + terms[:, 0].sum(axis=1)
-        return value, slope, -slope * ((g + 1) / base)[:, 0]
+    def slopes(self, X: Array) -> tuple[Array, Array]:
+        _, g, base, terms = self._parts(self.theta_, X)
+        slope = -g * terms / base
+        return slope, -slope * (g + 1) / base

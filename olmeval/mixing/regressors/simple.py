@@ -39,6 +39,11 @@ class Linear(Regressor):
         predicted: Array = self.mean_ + (X - self.centre_) @ self.coef_.T
         return predicted
 
+    def weighted(self, X: Array, weights: Array) -> tuple[Array, Array, Array]:
+        value = (weights * self._predict(X)).sum(axis=1)
+        m = X.shape[1]
+        return value, weights @ self.coef_, np.zeros((len(X), m, m))
+
     def state(self) -> dict[str, Any]:
         return {"coef": self.coef_.tolist(), "penalty": self.penalty_.tolist()}
 

@@ -1,0 +1,63 @@
+"""The natural distribution and the tokens that domains hold, from a file or from shards."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import Field
+
+from olmeval.config import Config, load_config
+from olmeval.errors import UserError
+from olmeval.files import write_text
+
+
+class Priors(Config):
+    """What is known of domains before anything is trained; the public olmix's keys."""
+
+    relative_sizes: dict[str, float] = Field(default_factory=dict)
+    """Shares of the natural distribution; scaled to add up to 1."""
+    token_counts: dict[str, float] = Field(default_factory=dict)
+    """Tokens that each domain holds."""
+
+
+class _PriorsFile(Config):
+    priors: Priors
+
+
+def load_priors(path: Path) -> Priors:
+    """Reads ``relative_sizes`` and ``token_counts``, at the top or under ``priors``."""
+    try:
+        nested = "priors" in (yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+        nested = False  # load_config says what is wrong
+    priors = load_config(path, _PriorsFile).priors if nested else load_config(path, Priors)
+    if not priors.relative_sizes and not priors.token_counts:
+        raise UserError(f"'{path}' gives neither relative_sizes nor token_counts")
+    return priors
+
+
+def measure_priors(root: Path, domains: Sequence[str] = ()) -> Priors:
+    """Tokens of the domains of a folder of token shards, or of some of them, and their shares."""
+    from olmeval.trainer.shards import load_manifest
+
+    if not (root / "manifest.json").is_file():
+        raise UserError(
+            f"'{root}' has no manifest.json; give a folder of token shards, such as "
+            "'olmeval data build' makes"
+        )
+    manifest = load_manifest(root)
+    unknown = [name for name in domains if name not in manifest.domains]
+    if unknown:
+        raise UserError(f"'{root}' has no domain '{unknown[0]}'; it has {list(manifest.domains)}")
+    counts = {name: manifest.tokens(name) for name in domains or manifest.domains}
+    total = sum(counts.values())
+    return Priors(
+        relative_sizes={name: count / total for name, count in counts.items()},
+        token_counts={name: float(count) for name, count in counts.items()},
+    )
+
+
+def save_priors(priors: Priors, path: Path) -> None:
+    """Writes what :func:`load_priors` reads."""
+    value = {"priors": priors.model_dump()}
+    write_text(path, yaml.safe_dump(value, sort_keys=False))

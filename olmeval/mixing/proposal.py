@@ -1,0 +1,393 @@
+"""The mixture that a fitted swarm asks for, with what it promises and how far to believe that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmeval.errors import UserError
+from olmeval.mixing.bootstrap import DEFAULT_REFITS, Refits, oracle_of, refit_on_samples
+from olmeval.mixing.convex import Optimum, optima
+from olmeval.mixing.design import nearest_distance
+from olmeval.mixing.fitting import MixtureFit
+from olmeval.mixing.problem import Constraints, known, without
+from olmeval.mixing.regressors.base import conformal_halfwidth, hellinger
+from olmeval.mixing.search import obey, search
+from olmeval.mixing.tables import target_place
+
+Array = NDArray[np.float64]
+KL = 0.05
+"""As Olmix has it (arXiv:2602.12237, research question 7)."""
+NEIGHBOURHOOD = 0.1
+"""The rows nearest to a proposal, among which optimism is measured."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An end that holds a share back. ``gain``: by how much the objective would fall without it,
+    and ``share`` the domain's share then (None for families that are searched)."""
+
+    domain: str
+    kind: Literal["tokens", "maximum", "minimum", "group"]
+    at: float
+    gain: float | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """From refits on resampled swarms. Shares by domain are (5 %, 95 %) quantiles of the refits'
+    optima; ``optimism`` is how much lower refits see their own optima than the full fit does."""
+
+    refits: int
+    shares: dict[str, tuple[float, float]]
+    gain: tuple[float, float]
+    beats_natural: float
+    beats_best_row: float
+    optimism: float | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A mixture's predicted objective with its interval, and its scores by target."""
+
+    weights: dict[str, float]
+    objective: float
+    interval: tuple[float, float]
+    scores: dict[str, float]
+    distance: float
+    """Hellinger, to the nearest row."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """``mixture`` is what to train on; ``natural`` and ``best_row`` are what it is held against.
+
+    The objective is the weighted mean of losses, less is better. ``measured_best`` is what the best
+    row measured. ``local_error``: mean of measured less predicted out of fold among the nearest
+    rows; above 0 the law promises too much there. ``kl``: KL(mixture || prior) in nats.
+    ``conservative`` minimises the refits' mean with a penalty on their disagreement.
+    """
+
+    mixture: Outlook
+    natural: Outlook
+    best_row: Outlook
+    measured_best: float
+    gain: float
+    kl: float
+    kl_strength: float
+    epochs: dict[str, float] | None
+    binding: tuple[Binding, ...]
+    local_error: float
+    uncertainty: Uncertainty | None
+    conservative: Outlook | None
+    warnings: tuple[str, ...]
+
+
+def propose(
+    fit: MixtureFit,
+    constraints: Constraints,
+    *,
+    prior: Mapping[str, float] | None = None,
+    weights: Mapping[str, float] | None = None,
+    kl: float = KL,
+    worst: bool = False,
+    limits: Mapping[str, float] | None = None,
+    refits: int | None = None,
+    seed: int = 0,
+) -> Proposal:
+    """The mixture of least weighted mean loss + ``kl`` KL(x || prior) that obeys.
+
+    ``prior``: the natural distribution; None: by tokens, or where these are not known the swarm's
+    mean. ``weights`` of targets are scaled to add up to 1, so that they leave ``kl`` its meaning.
+    ``worst``: minimise the largest ratio of a loss to that of the natural mixture instead.
+    ``limits``: {target: worst score allowed}. ``refits``: on resampled swarms; None: by family.
+
+    Raises :class:`UserError` on unknown names, :class:`InfeasibleError` when nothing obeys.
+    """
+    if constraints.domains != fit.table.domains:
+        raise UserError("the constraints are for other domains than the fit")
+    if kl < 0:
+        raise UserError(
+            f"a KL strength of {kl} would push away from the natural mixture; give >= 0"
+        )
+    constraints.check()
+    w = target_weights(fit, weights)
+    q, notes = natural(fit, constraints, prior)
+    center = _obeying(q, constraints)
+    optimum: Optimum | None = None
+    bounds = [(target_place(t, fit.table.targets), v) for t, v in (limits or {}).items()]
+    mirrors = fit.table.mirrors()
+    as_losses = [(j, v if np.isnan(mirrors[j]) else mirrors[j] - v) for j, v in bounds]
+    if worst or limits:
+        x = _several(fit, w, constraints, q, center, kl, worst, as_losses)
+    elif fit.model.convex:
+        optimum = optima(oracle_of(fit.model, w[None]), [constraints], q[None], kl)[0]
+        x = optimum.x
+        if not optimum.converged:
+            notes.append(f"the solver stopped {optimum.gap:.1e} from the optimum")
+    else:
+        x = _searched(fit, w, constraints, q, center, kl, seed)
+    held = _hold(fit, w, constraints, q, kl, optimum, x)
+    count = DEFAULT_REFITS[fit.model.family] if refits is None else refits
+    samples = refit_on_samples(fit.model, count, seed) if count else None
+    rows_cost = fit.table.losses() @ w
+    allowed = [i for i, row in enumerate(fit.table.X) if not constraints.violated(row, 2e-3)]
+    best = min(allowed or range(len(rows_cost)), key=lambda i: float(rows_cost[i]))
+    if not allowed:
+        notes.append("no run of the swarm obeys the constraints; the best row is the best of all")
+    best_row = fit.table.X[best]
+    outlooks = [outlook(fit, w, mixture) for mixture in (x, center, best_row)]
+    uncertainty, conservative = None, None
+    if samples is not None:
+        same = fit.model.convex and not worst and not limits
+        uncertainty, cautious = _uncertainty(
+            fit, samples, w, constraints, q, kl, np.stack([x, center, best_row]), same
+        )
+        conservative = outlook(fit, w, cautious) if cautious is not None else None
+    epochs = constraints.epochs(x)
+    ratio = np.divide(x, q, out=np.ones_like(x), where=(x > 0) & (q > 0))
+    return Proposal(
+        mixture=outlooks[0],
+        natural=outlooks[1],
+        best_row=outlooks[2],
+        measured_best=float(rows_cost[best]),
+        gain=outlooks[1].objective - outlooks[0].objective,
+        kl=float((x * np.log(ratio)).sum()),
+        kl_strength=kl,
+        epochs=None if epochs is None else _named(fit, epochs),
+        binding=tuple(held),
+        local_error=_local_error(fit, w, x),
+        uncertainty=uncertainty,
+        conservative=conservative,
+        warnings=(*notes, *_warnings(fit, x)),
+    )
+
+
+def target_weights(fit: MixtureFit, weights: Mapping[str, float] | None) -> Array:
+    """Weights (n,) that add up to 1; targets without one have none, and no weights mean equal."""
+    if not weights:
+        return np.full(len(fit.table.targets), 1 / len(fit.table.targets))
+    w = np.zeros(len(fit.table.targets))
+    for target, weight in weights.items():
+        if not weight >= 0:
+            raise UserError(f"the weight of '{target}' is {weight}; weights are 0 or more")
+        w[target_place(target, fit.table.targets)] = weight
+    if not w.sum() > 0:
+        raise UserError("all targets have the weight 0; give one of them more")
+    scaled: Array = w / w.sum()
+    return scaled
+
+
+def natural(
+    fit: MixtureFit, constraints: Constraints, prior: Mapping[str, float] | None
+) -> tuple[Array, list[str]]:
+    """The natural distribution (m,) that adds up to 1, and what is to be said about it."""
+    domains = fit.table.domains
+    if prior is not None:
+        for name in prior:
+            known(name, domains, "prior")
+        q = np.array([float(prior.get(name, 0.0)) for name in domains])
+        notes = []
+        if (q < 0).any() or not q.sum() > 0:
+            raise UserError("the prior has negative shares or none at all")
+        if (q == 0).any():
+            none = ", ".join(d for d, share in zip(domains, q, strict=True) if share == 0)
+            notes.append(f"the prior gives nothing to {none}; with a KL term neither does the mix")
+        return q / q.sum(), notes
+    if constraints.tokens is not None:
+        return constraints.tokens / constraints.tokens.sum(), []
+    mean: Array = fit.table.X.mean(axis=0)
+    return mean / mean.sum(), [
+        "no prior and no token counts are given; the swarm's mean stands in for the natural mixture"
+    ]
+
+
+def outlook(fit: MixtureFit, w: Array, x: Array) -> Outlook:
+    """What the fit says of a mixture (m,) under target weights (n,)."""
+    objective = float((fit.model.predict(x[None]) @ w)[0])
+    half = float(objective_halfwidth(fit, w, x[None])[0])
+    scores = fit.predict(x[None])[0]
+    return Outlook(
+        weights=_named(fit, x),
+        objective=objective,
+        interval=(objective - half, objective + half),
+        scores={t: float(s) for t, s in zip(fit.table.targets, scores, strict=True)},
+        distance=float(nearest_distance(x[None], fit.table.X)[0]),
+    )
+
+
+def objective_halfwidth(fit: MixtureFit, w: Array, X: Array) -> Array:
+    """Half-widths (k,) of the objective's intervals, from its own errors out of fold."""
+    errors = (fit.table.losses() - fit.model.out_of_fold()) @ w
+    half: Array = conformal_halfwidth(errors[:, None], fit.table.X, X, fit.level)[:, 0]
+    return half
+
+
+def _named(fit: MixtureFit, values: Array) -> dict[str, float]:
+    return {d: float(v) for d, v in zip(fit.table.domains, values, strict=True)}
+
+
+def _obeying(q: Array, constraints: Constraints) -> Array:
+    near = obey(q[None], constraints)
+    if len(near):
+        first: Array = near[0]
+        return first
+    raise UserError("no mixture near the natural one obeys the groups; loosen them")
+
+
+def _several(
+    fit: MixtureFit,
+    w: Array,
+    constraints: Constraints,
+    q: Array,
+    center: Array,
+    kl: float,
+    worst: bool,
+    limits: Sequence[tuple[int, float]],
+) -> Array:
+    from olmeval.mixing.conic import solve_conic
+
+    scale = np.maximum(fit.model.predict(center[None])[0], 1e-12) if worst else None
+    return solve_conic(fit.model, w, constraints, q, kl, worst=scale, limits=limits)
+
+
+def _searched(
+    fit: MixtureFit, w: Array, constraints: Constraints, q: Array, center: Array, kl: float,
+    seed: int,
+) -> Array:  # fmt: skip
+    log_prior = np.log(np.maximum(q, 1e-12))
+
+    def score(X: Array) -> Array:
+        divergence = (X * (np.log(np.maximum(X, 1e-300)) - log_prior)).sum(axis=1)
+        scored: Array = fit.model.predict(X) @ w + objective_halfwidth(fit, w, X) + kl * divergence
+        return scored
+
+    return search(score, fit.table.X, constraints, center[None], seed)
+
+
+def _hold(
+    fit: MixtureFit, w: Array, constraints: Constraints, q: Array, kl: float,
+    optimum: Optimum | None, x: Array,
+) -> list[Binding]:  # fmt: skip
+    """The ends that hold shares back, dearest first."""
+    upper, held = constraints.upper, []
+    for i, domain in enumerate(constraints.domains):
+        low, top = float(constraints.minimum[i]), float(upper[i])
+        if x[i] >= top - 1e-6 and low < top < 1:
+            kind: Literal["tokens", "maximum"] = (
+                "tokens" if top < constraints.maximum[i] else "maximum"
+            )
+            binding, looser = Binding(domain, kind, top), without(constraints, i)
+        elif low > 0 and x[i] <= low + 1e-6 and low < top:
+            minimum = constraints.minimum.copy()
+            minimum[i] = 0.0
+            binding, looser = Binding(domain, "minimum", low), replace(constraints, minimum=minimum)
+        else:
+            continue
+        if optimum is not None:
+            other = optima(oracle_of(fit.model, w[None]), [looser], q[None], kl)[0]
+            gain = optimum.value - other.value
+            binding = replace(binding, gain=gain, share=float(other.x[i]))
+        held.append(binding)
+    rows, low_ends, high_ends = constraints.membership()
+    sums = rows @ x
+    for group, total, a, b in zip(constraints.groups, sums, low_ends, high_ends, strict=True):
+        held += [Binding(group.name, "group", float(a))] * bool(a > 0 and total <= a + 1e-6)
+        held += [Binding(group.name, "group", float(b))] * bool(b < 1 and total >= b - 1e-6)
+    return sorted(held, key=lambda b: -(b.gain or 0.0))
+
+
+def _uncertainty(
+    fit: MixtureFit, samples: Refits, w: Array, constraints: Constraints, q: Array, kl: float,
+    compared: Array, convex: bool,
+) -> tuple[Uncertainty, Array | None]:  # fmt: skip
+    """``compared`` (3, m): the proposal, the natural mixture, the best row."""
+    seen = samples.objective(compared, w)  # (B, 3)
+    gains = seen[:, 1] - seen[:, 0]
+    shares: dict[str, tuple[float, float]] = {}
+    optimism, cautious = None, None
+    if convex:
+        own = np.stack([o.x for o in samples.optima(w, constraints, q, kl)])
+        ends = np.quantile(own, [0.05, 0.95], axis=0)
+        shares = {d: (float(a), float(b)) for d, a, b in zip(fit.table.domains, *ends, strict=True)}
+        promised = np.diag(samples.objective(own, w))
+        optimism = float((fit.model.predict(own) @ w - promised).mean())
+        cautious = conservative_optimum(samples, w, constraints, q, kl)
+    low, high = np.quantile(gains, [0.025, 0.975])
+    return (
+        Uncertainty(
+            refits=len(samples),
+            shares=shares,
+            gain=(float(low), float(high)),
+            beats_natural=float((gains > 0).mean()),
+            beats_best_row=float((seen[:, 0] < seen[:, 2]).mean()),
+            optimism=optimism,
+        ),
+        cautious,
+    )
+
+
+def conservative_optimum(
+    samples: Refits, w: Array, constraints: Constraints, q: Array, kl: float
+) -> Array | None:
+    """The mixture (m,) of least entropic risk over refits of a log-linear law; None for others.
+
+    Minimises (1 / a) log mean_b exp(a F_b(x)) + kl KL, which is convex and close to the mean plus
+    a / 2 times the variance over refits (Foellmer and Schied, "Stochastic Finance", example 4.34);
+    a is 4 over the refits' standard deviation at the natural mixture.
+    """
+    from olmeval.mixing.regressors.loglinear import weighted_exponentials
+
+    if samples.theta is None:
+        return None
+    theta = samples.theta[:100]
+    count = len(theta)
+    rows = np.broadcast_to(w, (count, len(w)))
+    spread = float(samples.objective(_obeying(q, constraints)[None], w)[:, 0].std())
+    a = 4 / max(spread, 1e-9)
+
+    def risk(x: Array) -> tuple[Array, Array, Array]:
+        every = np.broadcast_to(x, (count, x.shape[1]))
+        f, g, H = weighted_exponentials(theta[:, :, 0], theta[:, :, 1:], every, rows)
+        p = np.exp(a * (f - f.max()))
+        value = f.max() + np.log(p.mean()) / a
+        p /= p.sum()
+        slope = p @ g
+        bend = np.einsum("b,bij->ij", p, H)
+        bend += a * ((g * p[:, None]).T @ g - np.outer(slope, slope))
+        return np.array([value]), slope[None], bend[None]
+
+    return optima(risk, [constraints], q[None], kl)[0].x
+
+
+def _local_error(fit: MixtureFit, w: Array, x: Array) -> float:
+    errors = (fit.table.losses() - fit.model.out_of_fold()) @ w
+    count = max(5, round(NEIGHBOURHOOD * len(errors)))
+    nearest = np.argsort(hellinger(x[None], fit.table.X)[0], kind="stable")[:count]
+    return float(errors[nearest].mean())
+
+
+def _warnings(fit: MixtureFit, x: Array) -> list[str]:
+    found = []
+    rows = fit.table.X
+    among = hellinger(rows, rows)
+    among[np.eye(len(rows), dtype=bool)] = np.inf
+    usual = float(np.quantile(among.min(axis=1), 0.95))
+    distance = float(nearest_distance(x[None], rows)[0])
+    if distance > usual:
+        found.append(
+            f"the mixture lies {distance:.2f} from the nearest run, farther than 95 % of runs from "
+            f"theirs ({usual:.2f}): the prediction is an extrapolation"
+        )
+    largest = rows.max(axis=0)
+    for domain, share, top in zip(fit.table.domains, x, largest, strict=True):
+        if top <= 0 < share:
+            found.append(
+                f"'{domain}' has {share:.3f} by the prior alone; no run of the swarm has any"
+            )
+        elif share > top + 1e-6:
+            found.append(f"'{domain}' has {share:.3f}, more than in any run ({top:.3f})")
+    return found
