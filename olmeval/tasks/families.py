@@ -98,7 +98,7 @@ def load_catalogue(task_paths: Sequence[Path] = ()) -> Catalogue:
     files: list[Path] = []
     for folder in dict.fromkeys((CATALOGUE, *entry_point_paths(), *map(Path, task_paths))):
         found = sorted(folder.glob("*.yaml"))
-        if not found:
+        if not found and not any((folder / "suites").glob("*.yaml")):
             raise UserError(f"'{folder}' holds no task file (*.yaml)")
         files += found
     return _load(tuple((path, path.stat().st_mtime_ns) for path in files))
