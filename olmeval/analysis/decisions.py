@@ -68,7 +68,7 @@ def decision_table(
 
     settings = settings or DecisionSettings()
     column_values(table, settings.key)
-    sizes, target = _sizes(table, settings)
+    sizes, target = choose_sizes(table, settings)
     of_target = {
         (g.task, g.metric): g for g in grids(table[table[settings.size] == target], settings.last)
     }
@@ -85,7 +85,7 @@ def decision_table(
     return pd.DataFrame(rows)
 
 
-def _sizes(table: "pd.DataFrame", settings: DecisionSettings) -> tuple[list[Any], Any]:
+def choose_sizes(table: "pd.DataFrame", settings: DecisionSettings) -> tuple[list[Any], Any]:
     """The small sizes and the target."""
     values = column_values(table, settings.size)
     if len(values) < 2:
@@ -180,12 +180,8 @@ def _decide(proxy: Grid, target: Grid, settings: DecisionSettings) -> tuple[dict
     """The row of one proxy, and its accuracy without each model in turn."""
     from scipy.stats import kendalltau, spearmanr
 
-    names, small = _by_seed(proxy, settings.key)
-    others, large = _by_seed(target, settings.key)
-    _check_keys(proxy, names, others, settings)
-    small = small if proxy.higher_is_better else -small
-    final = np.nanmean(large if target.higher_is_better else -large, axis=1)
-    agreed, tied = _mean_agreement(small, final, settings.seeds)
+    names, small, final = aligned(proxy, target, settings)
+    agreed, tied = mean_agreement(small, final, settings.seeds)
     models = len(names)
     without = leave_one_out(agreed)
     pairs = models * (models - 1)
@@ -201,6 +197,20 @@ def _decide(proxy: Grid, target: Grid, settings: DecisionSettings) -> tuple[dict
         "kendall": float(kendalltau(means, final).statistic) if varied else np.nan,
     }  # fmt: skip
     return row, without
+
+
+def aligned(
+    proxy: Grid, target: Grid, settings: DecisionSettings
+) -> tuple[list[str], Array, Array]:
+    """Models' names [M], their scores at small size [M, seeds] and at target size [M].
+
+    Losses are negated, so that more is better. Raises :class:`UserError` where the models differ.
+    """
+    names, small = _by_seed(proxy, settings.key)
+    others, large = _by_seed(target, settings.key)
+    _check_keys(proxy, names, others, settings)
+    final = np.nanmean(large if target.higher_is_better else -large, axis=1)
+    return names, small if proxy.higher_is_better else -small, final
 
 
 def _by_seed(grid: Grid, key: str) -> tuple[list[str], Array]:
@@ -227,7 +237,7 @@ def _check_keys(
         )
 
 
-def _mean_agreement(small: Array, final: Array, seeds: Seeds) -> tuple[Array, float]:
+def mean_agreement(small: Array, final: Array, seeds: Seeds) -> tuple[Array, float]:
     """Agreement of pairs [M, M] (mean over seeds, or of the mean), and the share that is tied.
 
     Of models with different numbers of seeds, a pair's agreement is the mean over the seeds that
