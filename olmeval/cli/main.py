@@ -52,10 +52,15 @@ COMMANDS = {
         "Do small runs rank models as large runs do?",
     ),
     "gate": ("olmeval.cli.gate:gate", "Stop a checkpoint that got worse: record, check."),
+    "interventions": (
+        "olmeval.cli.decisions_improve:interventions",
+        "Make a benchmark decide better: metric, checkpoints, subtasks.",
+    ),
     "snr": ("olmeval.cli.snr:snr", "Signal, noise and their ratio for every benchmark."),
     "table": ("olmeval.cli.table:table", "Import scores from other files; query them with SQL."),
     "train": ("olmeval.cli.train:train", "Train a model from a recipe."),
     "data": ("olmeval.cli.data:data", "Pull benchmark data, build corpora."),
+    "ladder": ("olmeval.cli.ladder:ladder", "Predict large runs from small ones, with intervals."),
     "demo": ("olmeval.cli.demo:demo", "Train, evaluate and compare three tiny models."),
 }
 
