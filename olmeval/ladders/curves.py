@@ -26,6 +26,7 @@ class RunCurve:
     """One run on one task. ``loss`` and ``accuracy`` [checkpoints] are aligned, oldest first.
 
     ``params`` is N without the input embedding, ``tokens`` D and ``flops`` C of the whole run.
+    A task without accuracies has an empty ``accuracy``.
     """
 
     run: str
@@ -116,12 +117,15 @@ def make_ladder(file: LadderFile, table: "pd.DataFrame") -> Ladder:
     for name, task in file.tasks.items():
         for label, feature in file.features.items():
             loss = _scores(scores, feature.task or task.task or name, feature.metric)
+            if task.accuracy is None:
+                curves[name, label] = _curves(file, name, label, task, feature, loss, names)
+                continue
             accuracy = _scores(scores, task.task or name, task.accuracy)
             both = pd.merge(
                 loss, accuracy[["run", "step", "value"]], on=["run", "step"],
                 suffixes=("", "_accuracy"), sort=False,
             )  # fmt: skip
-            curves[name, label] = _curves(file, name, label, task, feature, both, [*names])
+            curves[name, label] = _curves(file, name, label, task, feature, both, names)
     return Ladder(file, curves, rungs)
 
 
@@ -181,7 +185,7 @@ def _run_curve(file: LadderFile, run: str, part: "pd.DataFrame", loss: Array) ->
             flops = known
     return RunCurve(
         run, str(last["model"]), float(params), float(tokens), float(flops), loss,
-        part["value_accuracy"].to_numpy(np.float64),
+        part["value_accuracy"].to_numpy(np.float64) if "value_accuracy" in part else np.empty(0),
     )  # fmt: skip
 
 
@@ -204,7 +208,7 @@ def check_units(curves: TaskCurves) -> None:
         if not (run.loss > 0).all():
             raise UserError(f"{where}: run '{run.run}' has a loss of {run.loss.min():g}; losses "
                             "are positive (a log-probability needs 'negate: true')")  # fmt: skip
-        if run.accuracy.min() < 0 or run.accuracy.max() > 1:
+        if len(run.accuracy) and (run.accuracy.min() < 0 or run.accuracy.max() > 1):
             raise UserError(
                 f"{where}: run '{run.run}' has an accuracy of {run.accuracy.max():g}; accuracies "
                 "are fractions from 0 to 1 (percent: 'unit: percent' in the mapping)"

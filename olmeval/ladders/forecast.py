@@ -24,6 +24,7 @@ ACCURACY = "accuracy"
 # Share of a task's squared scale that is the mean over tasks. A task has only a handful of
 # back-tests, and three members may agree by accident (moderated variances, Smyth 2004).
 POOLED = 0.75
+FEWEST_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class LadderForecast:
     ``laws``: loss laws of the members. ``samples``: resamples of whole runs. ``level``: of the
     intervals. ``window`` and ``skip``: see :func:`olmeval.ladders.members.fit_members`. After
     :meth:`fit`: ``tasks_``, ``members_``, ``calibration_`` and ``backtests_`` by quantity
-    (``accuracy``, ``loss:<feature>``), ``warnings_`` in words.
+    (``accuracy``, ``loss:<feature>``), ``noise_`` of a run about the laws, ``warnings_`` in words.
     """
 
     def __init__(
@@ -138,16 +139,22 @@ class LadderForecast:
             )
         self.members_ = self._members(curves, [run.run for run in runs])
         self.warnings_ = self._warnings(curves)
+        scored = self.members_[0].accuracy is not None
+        self.quantities_ = (
+            *((ACCURACY,) if scored else ()), *(f"loss:{feature}" for feature in curves)
+        )  # fmt: skip
         splits = self._splits(curves, [size for _, size in sizes])
         self.calibration_: dict[str, Calibration] = {}
         self.backtests_: dict[str, list[Held]] = {}
-        for quantity in (ACCURACY, *(f"loss:{feature}" for feature in curves)):
+        self.noise_: dict[str, Array] = {}
+        for quantity in self.quantities_:
             calibration = self._calibrate(quantity, splits[quantity])
             held = self._held(quantity, splits[quantity])
             inside = [row.inside for row in held if row.inside is not None]
             coverage = float(np.mean(inside)) if inside else None
             self.calibration_[quantity] = replace(calibration, coverage=coverage)
             self.backtests_[quantity] = held
+            self.noise_[quantity] = self._residual(curves, quantity)
         return self
 
     def predict(self, params: float, tokens: float, flops: float) -> list[Prediction]:
@@ -171,6 +178,20 @@ class LadderForecast:
                                float(spread[t]), float(sampling[t]), by_name)
                 )  # fmt: skip
         return found
+
+    def draws(self, quantity: str, params: float, tokens: float, flops: float) -> Array:
+        """Predictions [M, T, 1 + B] of all members and resamples; losses as logarithms."""
+        return _values(self._of(quantity).values(), quantity, params, tokens, flops)[0]
+
+    def _residual(self, curves: Mapping[str, Sequence[TaskCurves]], quantity: str) -> Array:
+        """Root mean square [T] of what the fitted runs lie off the averaged laws."""
+        weights = self.calibration_[quantity].weights
+        off = [
+            weights @ self.draws(quantity, r.params, r.tokens, r.flops)[:, :, 0]
+            - self._actual(curves, quantity, r.run)
+            for r in next(iter(curves.values()))[0].runs
+        ]
+        return np.asarray(np.sqrt(np.mean(np.square(off), axis=0)))
 
     def _members(
         self, curves: Mapping[str, Sequence[TaskCurves]], names: Sequence[str]
@@ -202,10 +223,12 @@ class LadderForecast:
         found: dict[str, list[_Split]] = {}
         for cut in range(2, len(sizes)):
             fitted = tuple(sizes[:cut])
+            if sum(r.size in fitted for r in runs) < FEWEST_RUNS:
+                continue
             members = self._members(curves, [r.run for r in runs if r.size in fitted])
             for size in sizes[cut:]:
                 held = max((r for r in runs if r.size == size), key=lambda r: r.flops)
-                for quantity in (ACCURACY, *(f"loss:{feature}" for feature in curves)):
+                for quantity in self.quantities_:
                     values, usable = _values(
                         self._of(quantity, members).values(), quantity,
                         held.params, held.tokens, held.flops,
@@ -214,6 +237,11 @@ class LadderForecast:
                     found.setdefault(quantity, []).append(
                         _Split(fitted, held.run, values, usable, actual)
                     )
+        if not found:
+            raise UserError(
+                f"no {FEWEST_RUNS} runs are left when the largest of {len(sizes)} sizes is held "
+                "out; add rungs"
+            )
         return found
 
     def _actual(self, curves: Mapping[str, Sequence[TaskCurves]], quantity: str, run: str) -> Array:
@@ -278,11 +306,12 @@ class LadderForecast:
                 if bad[t]:
                     said.append(f"{task}: {member.name} ended on a bound and is left out")
                 for what, fit in (("loss", member.loss), ("accuracy", member.accuracy)):
-                    if not fit.converged[t, 0]:
+                    if fit is not None and not fit.converged[t, 0]:
                         said.append(f"{task}: the {what} law of {member.name} did not converge")
         for feature, tasks in curves.items():
             member = next(m for m in self.members_ if m.feature == feature)
-            for which, inflection in zip(tasks, member.accuracy_parameters()[:, 1], strict=True):
+            theta = member.accuracy_parameters()
+            for which, inflection in zip(tasks, [] if theta is None else theta[:, 1], strict=False):
                 if min(end_value(r.loss, self.window) for r in which.runs) > inflection:
                     said.append(
                         f"{which.task}: on {feature} the accuracy law is fitted below its "
@@ -301,6 +330,8 @@ def on_bound(member: Member) -> NDArray[np.bool_]:
     bad = (theta[:, exponents] <= 0).any(axis=1)
     coefficients = {"loss-nd": (0, 1)}.get(member.loss_law, (0,))
     bad |= (np.abs(theta[:, coefficients]) >= 9).any(axis=1)
+    if member.accuracy is None:
+        return np.asarray(bad)
     a, _, k, _ = member.accuracy.theta[:, 0].T
     return np.asarray(bad | (a >= 0) | (k <= 0))
 
@@ -312,7 +343,7 @@ def _values(
     values, usable = [], []
     for member in members:
         loss, accuracy = member.predict(params, tokens, flops)
-        values.append(accuracy if quantity == ACCURACY else np.log(loss))
+        values.append(np.log(loss) if accuracy is None or quantity != ACCURACY else accuracy)
         usable.append(~on_bound(member))
     return np.array(values), np.array(usable)
 

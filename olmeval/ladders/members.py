@@ -37,7 +37,8 @@ class Member:
     """One chain fitted to T tasks and B resamples; the first resample is the data as they are.
 
     ``loss`` and ``accuracy`` are the fits [T, B]; inputs of the loss law are divided by
-    ``scale`` and losses by ``unit`` [T], which keeps the problem well conditioned.
+    ``scale`` and losses by ``unit`` [T], which keeps the problem well conditioned. Tasks without
+    accuracies have no ``accuracy``.
     """
 
     feature: str
@@ -46,21 +47,26 @@ class Member:
     scale: tuple[float, ...]
     unit: Array
     loss: BatchFit
-    accuracy: BatchFit
+    accuracy: BatchFit | None
 
     @property
     def name(self) -> str:
         """Feature and law, as tables call the member."""
         return f"{self.feature}/{self.loss_law}"
 
-    def predict(self, params: float, tokens: float, flops: float) -> tuple[Array, Array]:
-        """Loss and accuracy [T, B] of a run of N ``params``, D ``tokens``, C ``flops``."""
+    def predict(self, params: float, tokens: float, flops: float) -> tuple[Array, Array | None]:
+        """Loss and accuracy [T, B] of a run of N ``params``, D ``tokens``, C ``flops``.
+
+        The accuracy is None for tasks without accuracies.
+        """
         of = {"params": params, "tokens": tokens, "flops": flops}
         chosen = law(self.loss_law)
         x = [np.array([of[n] / s]) for n, s in zip(chosen.inputs, self.scale, strict=True)]
         loss = chosen(self.loss.theta, *x)
-        accuracy = law("sigmoid")(self.accuracy.theta, loss)
-        return loss[..., 0] * self.unit[:, None], accuracy[..., 0]
+        accuracy = None
+        if self.accuracy is not None:
+            accuracy = law("sigmoid")(self.accuracy.theta, loss)[..., 0]
+        return loss[..., 0] * self.unit[:, None], accuracy
 
     def loss_parameters(self) -> Array:
         """Parameters [T, P] of the loss law on the data as they are, in the units of the data."""
@@ -77,8 +83,10 @@ class Member:
             theta[:, -1] *= self.unit
         return theta
 
-    def accuracy_parameters(self) -> Array:
+    def accuracy_parameters(self) -> Array | None:
         """Parameters [T, 4] of the sigmoid on the data as they are, in the units of the data."""
+        if self.accuracy is None:
+            return None
         theta = self.accuracy.theta[:, 0].copy()
         theta[:, 1] *= self.unit
         theta[:, 2] /= self.unit
@@ -110,7 +118,10 @@ def fit_members(
         )
     ends = np.array([[end_value(r.loss, window) for r in task.runs] for task in curves])
     unit = ends.mean(axis=1)
-    accuracy = _fit_accuracy(curves, unit, weights, window, skip)
+    scored = {len(run.accuracy) > 0 for task in curves for run in task.runs}
+    if len(scored) > 1:
+        raise UserError("some tasks or runs have accuracies and some have none; fit them apart")
+    accuracy = _fit_accuracy(curves, unit, weights, window, skip) if scored == {True} else None
     members = []
     for name in laws:
         chosen = law(name)
@@ -136,6 +147,8 @@ def require_signal(curves: TaskCurves, window: int = 5) -> None:
     ends = np.array([end_value(run.loss, window) for run in curves.runs])
     if np.ptp(ends) <= 1e-9 * ends.max():
         raise UserError(f"{where}: all runs end at the loss {ends[0]:g}; there is no trend to fit")
+    if any(not len(run.accuracy) for run in curves.runs):
+        return
     accuracy = np.array([end_value(run.accuracy, window) for run in curves.runs])
     wobble = max(float(run.accuracy[-window:].std()) for run in curves.runs)
     if accuracy.max() <= curves.chance + 2 * max(wobble, 0.005):

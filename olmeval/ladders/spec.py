@@ -47,11 +47,14 @@ class Feature(Config):
 
 
 class Task(Config):
-    """One task: its name in the table, its accuracy metric and the accuracy of guessing."""
+    """One task: its name in the table, its accuracy metric and the accuracy of guessing.
+
+    ``accuracy: null``: only the loss is fitted and predicted.
+    """
 
     task: str | None = None
-    accuracy: str = "accuracy"
-    chance: float = Field(ge=0, lt=1)
+    accuracy: str | None = "accuracy"
+    chance: float = Field(0.0, ge=0, lt=1)
 
 
 class Target(Config):
