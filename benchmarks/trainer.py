@@ -2,9 +2,9 @@
 
 First, one thread: both train the same architecture on the same batch in one process, taking turns,
 so that whatever else the machine does hits both. The figure is tokens per CPU-second (process time;
-the best of many windows). Ours includes z-loss, clipping and the guard against non-finite
-gradients; transformers' loop, which is eager, has clipping only. Each may use bfloat16 where it is
-faster: what is compared is the best of each.
+the best of many windows). Ours includes z-loss, clipping and the guard against spikes and values
+that are not finite; transformers' loop, which is eager, has clipping only. Each may use bfloat16
+where it is faster: what is compared is the best of each.
 
 Then, in wall-clock time, the same proxies on two warm workers of one thread and on one of two.
 
@@ -32,7 +32,7 @@ from olmeval.config import parse_config
 from olmeval.executors.local import LocalPool
 from olmeval.files import sha256_file
 from olmeval.trainer.model import ModelConfig, build_model
-from olmeval.trainer.optim import build_optimizer, clipped_step
+from olmeval.trainer.optim import SpikeGuard, build_optimizer, clipped_step
 from olmeval.trainer.parallel import wrap_blocks
 from olmeval.trainer.presets import preset
 from olmeval.trainer.recipe import Recipe
@@ -56,12 +56,12 @@ def ours(config: ModelConfig, batch: torch.Tensor, half: bool, compiled: bool) -
     wrap_blocks(model, None, "whole" if compiled else None)
     objective = Objective(model, 1e-5, half=half, autocast=half)
     optimizer = build_optimizer(model, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
-    parameters = list(model.parameters())
+    parameters, guard = list(model.parameters()), SpikeGuard("cpu")
 
     def step() -> None:
-        loss, _ = objective(batch, BATCH * SEQ_LEN)
+        loss, entropy = objective(batch, BATCH * SEQ_LEN)
         loss.backward()
-        clipped_step(optimizer, parameters, LR, 1.0)
+        clipped_step(optimizer, parameters, LR, 1.0, loss=entropy, guard=guard)
 
     return step
 

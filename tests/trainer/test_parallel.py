@@ -77,10 +77,16 @@ def test_two_ranks_give_the_numbers_of_one(make_recipe: Any, corpus: Path, tmp_p
     assert stopped.stopped == "the time is up"
     assert steps(tmp_path / "grown") == ["step1"]
 
-    names = ["whole", "stopped", "half", "half-stopped", "parts", "copies", "shrunk", "grown"]
-    whole, cut, half_whole, half_cut, split, replicated, shrunk, grown = (
-        tmp_path / name for name in names
-    )
+    muon = {**data, "optimizer.kind": "muon", "train.tokens": 1024}
+    start = {"checkpoint": str(alone.output / "step16"), "optimizer": True}
+    later = {**data, "start": start, "model": {}, "train.tokens": 1024, "data.seed": 1}
+    for name, overrides in (("alone-muon", muon), ("alone-later", later)):
+        train(make_recipe(overrides), tmp_path / name, progress=False)
+
+    names = ["whole", "stopped", "half", "half-stopped", "parts", "copies", "shrunk", "grown",
+             "muon", "muon-stopped", "later"]  # fmt: skip
+    (whole, cut, half_whole, half_cut, split, replicated, shrunk, grown, muon_whole, muon_cut,
+     begun) = (tmp_path / name for name in names)  # fmt: skip
     torchrun(
         2,
         [
@@ -94,6 +100,10 @@ def test_two_ranks_give_the_numbers_of_one(make_recipe: Any, corpus: Path, tmp_p
             (copies, replicated, False),
             (data, shrunk, True),
             (data, grown, False),
+            (muon, muon_whole, False),
+            (muon, muon_cut, True),
+            (muon, muon_cut, False),
+            (later, begun, False),
         ],
         tmp_path,
     )
@@ -104,6 +114,11 @@ def test_two_ranks_give_the_numbers_of_one(make_recipe: Any, corpus: Path, tmp_p
     assert lines(replicated) == pytest.approx(lines(whole), abs=2e-5)
     assert lines(half_whole) == pytest.approx(lines(whole), rel=1e-2)
     assert lines(half_whole) != lines(whole)
+
+    assert lines(begun) == pytest.approx(lines(tmp_path / "alone-later"), abs=2e-5)
+    # Muon orthogonalises in bfloat16, whatever the precision of the rest.
+    assert lines(muon_whole) == pytest.approx(lines(tmp_path / "alone-muon"), abs=1e-3)
+    assert same(muon_whole / "step8", muon_cut / "step8")
 
     # Stopped at a step between checkpoints and resumed: bit for bit, and no trace left.
     for one, two in ((whole, cut), (half_whole, half_cut)):
