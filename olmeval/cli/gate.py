@@ -9,6 +9,7 @@ from olmeval.cli.tables import number, print_grid
 
 if TYPE_CHECKING:
     from olmeval.analysis.gate import GateReport
+    from olmeval.results.run import Run
 
 FILE = click.Path(path_type=Path)
 
@@ -35,11 +36,10 @@ Examples:
 def record(run: Path, output: Path, checkpoints: tuple[Path, ...], last: int) -> None:
     """Write the baseline of RUN: scores and answers, small enough to commit."""
     from olmeval.analysis.gate_baseline import record as record_baseline
-    from olmeval.results.run import Run
     from olmeval.results.table import load_table
 
     table = load_table(checkpoints) if checkpoints else None
-    baseline = record_baseline(Run(run), output, table, last)
+    baseline = record_baseline(_only_run(run), output, table, last)
     noisy = sum(s.noise is not None for s in baseline.tasks.values())
     click.echo(
         f"{len(baseline.tasks)} tasks ({noisy} with checkpoint noise) and {len(baseline.suites)} "
@@ -81,9 +81,8 @@ def check(
     from olmeval.analysis.gate_history import extended, load_history, save_history, with_drift
     from olmeval.analysis.gate_policy import load_policy
     from olmeval.files import write_json, write_text
-    from olmeval.results.run import Run
 
-    rules, now = load_policy(policy), Run(run)
+    rules, now = load_policy(policy), _only_run(run)
     report = check_run(now, load_baseline(baseline), rules)
     if history is not None:
         entries = extended(load_history(history), report, now)
@@ -102,6 +101,17 @@ def check(
         for line in gate_write.annotations(report):
             click.echo(line)
     context.exit(report.exit_code)
+
+
+def _only_run(path: Path) -> "Run":
+    """The run at ``path``, or the only one in it."""
+    from olmeval.errors import UserError
+    from olmeval.results.run import find_runs
+
+    runs = find_runs([path])
+    if len(runs) > 1:
+        raise UserError(f"'{path}' holds {len(runs)} runs, such as '{runs[-1].path}'; give one")
+    return runs[0]
 
 
 def _print(report: "GateReport") -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from click.testing import CliRunner, Result
 
 from olmeval.cli.main import cli
+from olmeval.errors import UserError
 
 
 def call(*args: object) -> Result:
@@ -53,6 +54,14 @@ def test_record_then_check(tmp_path: Path) -> None:
         call("check", run, "--baseline", baseline, *history)
     entries = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
     assert [e["run"] for e in entries] == ["bad", "good"]
+
+
+def test_a_folder_of_one_run_will_do_and_of_two_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "good", [1.0] * 40 + [0.0] * 10)
+    assert call("record", tmp_path / "runs", "-o", tmp_path / "b.json").exit_code == 0
+    write_run(tmp_path / "runs" / "other", [1.0] * 40 + [0.0] * 10)
+    error = call("check", tmp_path / "runs", "--baseline", tmp_path / "b.json").exception
+    assert isinstance(error, UserError) and "holds 2 runs" in str(error)
 
 
 def test_exit_codes_of_the_process(tmp_path: Path) -> None:
