@@ -23,6 +23,7 @@ from olmeval.analysis.gate_baseline import Score
 from olmeval.analysis.snr import SnrSettings, snr_table
 from olmeval.results.run import LONG_COLUMNS
 from olmeval.results.suites import score_suites
+from olmeval.stats.cusum import cusum, self_starting, threshold
 from olmeval.stats.mean import mean, paired_difference
 from olmeval.stats.paired import bootstrap_means, cluster_sums
 from olmeval.stats.spread import spread
@@ -44,16 +45,28 @@ def long_table(names: list[str], values: np.ndarray, params: float = 1.0) -> pd.
     ).reindex(columns=list(LONG_COLUMNS))  # fmt: skip
 
 
-def snr_interval(measure: str, steps: int, one_run: bool) -> Callable[..., tuple[Interval, float]]:
-    """25 models, normal about 0.5; noise from their own checkpoints, or from those of one run."""
+def snr_interval(
+    measure: str, steps: int, one_run: bool, tails: int | None = None
+) -> Callable[..., tuple[Interval, float]]:
+    """25 models, normal about 0.5; noise from their own checkpoints, or from those of one run.
+
+    ``tails``: degrees of freedom of a Student distribution instead of the normal one.
+    """
     models, sd, noise = 25, 0.05, 0.01
+
+    def drawn(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        if tails is None:
+            return random.standard_normal(shape)
+        return random.standard_t(tails, shape) * sqrt((tails - 2) / tails)
+
     random = np.random.default_rng(99)
-    finals = 0.5 + sqrt(sd**2 + noise**2 / steps) * random.standard_normal((20_000, models))
+    finals = 0.5 + sd * drawn(random, (20_000, models))
+    finals += noise / sqrt(steps) * random.standard_normal((20_000, models))
     truth = float(spread(measure, finals).mean()) / (noise / 0.5)
     names = [f"m{k:02}" for k in range(models)]
 
     def draw(random: np.random.Generator, seed: int) -> tuple[Interval, float]:
-        levels = 0.5 + sd * random.standard_normal((models, 1))
+        levels = 0.5 + sd * drawn(random, (models, 1))
         # The relative noise is the same for all models.
         values = levels * (1 + noise / 0.5 * random.standard_normal((models, steps)))
         table = long_table(names, values)
@@ -149,6 +162,17 @@ def suite_interval(tasks: int, questions: int) -> Callable[..., tuple[Interval, 
     return draw
 
 
+def drift_rate(sequences: int, checks: int = 365, charts: int = 10, rate: float = 0.05) -> float:
+    """Share of sequences of nightly checks without change in which any chart raises an alarm."""
+    random = np.random.default_rng(1)
+    height = threshold(rate / charts, checks)
+    alarms = 0
+    for _ in range(sequences):
+        values = 0.5 + 0.01 * random.standard_normal((charts, checks))
+        alarms += any(cusum(self_starting(v)).max() > height for v in values)
+    return alarms / sequences
+
+
 def gate_rates(runs: int, tasks: int = 10, questions: int = 500, df: int = 9) -> Interval:
     """Shares of checks that fail: of an unchanged model, and after twice the detectable drop.
 
@@ -226,6 +250,13 @@ def main() -> None:
     print(f"{verdict} {alarms:.3f}  gate: checks without change that fail (0.05 stated)")
     verdict = "ok " if caught >= 0.9 else "BAD"
     print(f"{verdict} {caught:.3f}  gate: drops of twice the detectable one that are found")
+    drifting = drift_rate(runs)
+    verdict = "ok " if drifting <= 0.05 + 2 * sqrt(0.05 * 0.95 / runs) else "BAD"
+    print(f"{verdict} {drifting:.3f}  drift charts: quiet years with any alarm (0.05)")
+    print("for information: models from a Student distribution with 5 degrees of freedom")
+    for measure in ("range", "pairwise_mean", "iqr"):
+        share = coverage(snr_interval(measure, 5, False, tails=5), runs)
+        print(f"    {share:.3f}  SNR, {measure}, 25 models x 5 checkpoints", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A drift chart that needs no known mean: the self-starting CUSUM."""
 
-from math import exp, log1p, sqrt
+from math import exp, log1p
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,17 +20,25 @@ def self_starting(values: ArrayLike) -> Array:
 
     x = np.asarray(values, np.float64)
     scores = np.zeros(len(x))
-    for k in range(2, len(x)):
-        past = x[:k]
-        deviation = past.std(ddof=1)
-        gap = x[k] - past.mean()
-        if deviation > 0:
-            statistic = sqrt(k / (k + 1)) * gap / deviation
-        else:
-            statistic = 0.0 if gap == 0 else np.copysign(np.inf, gap)
-        # From the nearer tail, so that far values keep their distance; 8 is as far as it matters.
-        score = norm.isf(t.sf(abs(statistic), k - 1))
-        scores[k] = np.copysign(min(score, 8.0), statistic)
+    if len(x) < 3:
+        return scores
+    # Means and squared deviations of the first k values, k = 2 ... n-1, from their sums about the
+    # first value, which keeps digits where the values are far from 0.
+    gaps = x - x[0]
+    k = np.arange(2, len(x))
+    means = np.cumsum(gaps)[1:-1] / k
+    squares = np.maximum(np.cumsum(gaps**2)[1:-1] - k * means**2, 0.0)
+    squares[squares <= 1e-12 * np.cumsum(gaps**2)[1:-1]] = 0.0
+    gap = gaps[2:] - means
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = np.where(
+            squares > 0,
+            np.sqrt(k / (k + 1)) * gap / np.sqrt(squares / (k - 1)),
+            np.where(np.abs(gap) <= 1e-12 * np.abs(means), 0.0, np.sign(gap) * np.inf),
+        )
+    # From the nearer tail, so that far values keep their distance; 8 is as far as it matters.
+    sizes = np.minimum(norm.isf(t.sf(np.abs(statistic), k - 1)), 8.0)
+    scores[2:] = np.copysign(sizes, statistic)
     return scores
 
 

@@ -16,6 +16,15 @@ def test_scores_without_change_are_standard_normal() -> None:
     assert abs(np.corrcoef(scores[:, 6], scores[:, 7])[0, 1]) < 0.08
 
 
+def test_every_score_by_hand() -> None:
+    x = 1e4 + np.random.default_rng(3).standard_normal(9)
+    scores = self_starting(x)
+    for k in range(2, 9):
+        past = x[:k]
+        statistic = np.sqrt(k / (k + 1)) * (x[k] - past.mean()) / past.std(ddof=1)
+        assert scores[k] == pytest.approx(stats.norm.ppf(stats.t.cdf(statistic, k - 1)), abs=1e-6)
+
+
 def test_units_and_direction() -> None:
     x = np.random.default_rng(1).standard_normal(20)
     np.testing.assert_allclose(self_starting(3 * x + 7), self_starting(x), atol=1e-9)
