@@ -16,7 +16,7 @@ FILE = click.Path(path_type=Path)
 
 @click.group(epilog="Example: olmeval interventions subtasks scores.parquet --suite best.yaml")
 def interventions() -> None:
-    """Another metric, averaged checkpoints, fewer subtasks: what each gains in decisions.
+    """Another metric, averaged checkpoints, fewer subtasks or questions: what each gains.
 
     The gain is in decision accuracy on models that had no part in the choice, with its 95 %
     interval.
@@ -69,6 +69,65 @@ def subtasks(**options: Any) -> None:
     _run(choose_subtasks, options)
 
 
+@interventions.command(
+    epilog="Example: olmeval interventions questions runs/ --task 'arc*' --suite small.yaml"
+)
+@click.argument("paths", nargs=-1, type=FILE)
+@click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only such tasks.")
+@click.option("--last", default=5, show_default=True, help="Checkpoints of a run.")
+@click.option("--draws", default=50, show_default=True, help="Random samples of each size.")
+@click.option("--keep", default=0.9, show_default=True, help="Share of the SNR to keep.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--suite", type=FILE, help="Write the tasks as a suite: NAME.yaml.")
+def questions(
+    paths: tuple[Path, ...],
+    tasks: tuple[str, ...],
+    last: int,
+    draws: int,
+    keep: float,
+    seed: int,
+    suite: Path | None,
+) -> None:
+    """Choose how many questions to ask. PATHS are run folders, default runs/.
+
+    All models answer the same drawn questions. "kept" is the SNR of so many questions over that of
+    all; "agreement" how alike the drawn and the other questions rank the models.
+    """
+    from fnmatch import fnmatch
+
+    from olmeval.analysis.sample_size import sample_size_curve
+    from olmeval.analysis.suite_file import write_suite
+    from olmeval.results.run import find_runs
+
+    runs = find_runs(paths or (Path("runs"),))
+    done = [run for run in runs if (run.path / "metrics.json").exists()]
+    found = sample_size_curve(done, last, draws=draws, enough=keep, seed=seed)
+    if tasks:
+        found = found[[any(fnmatch(t, glob) for glob in tasks) for t in found["task"]]]
+    rows = [
+        (
+            str(r["task"]), str(r["n"]),
+            f"{number(r['snr'])} {interval(r['snr_low'], r['snr_high'])}",
+            f"{number(r['kept'])} {interval(r['kept_low'], r['kept_high'])}",
+            number(r["agreement"]), "✓" if r["chosen"] else "",
+        )
+        for r in found.to_dict("records")
+    ]  # fmt: skip
+    print_grid(["task", "questions", "SNR", "kept", "agreement", "chosen"], rows, 1)
+    chosen = found[found["chosen"]]
+    if chosen.empty:
+        click.echo("no noise is known: bring two checkpoints or more of each model")
+        return
+    limit = int(chosen["n"].max())
+    click.echo(f"--limit {limit} keeps {keep:g} of the SNR of every task, on average over draws")
+    if suite is not None:
+        primary = {t: r["primary_metric"] for t, r in done[-1].metrics["tasks"].items()}
+        summary = f"Chosen by olmeval interventions questions; run with --limit {limit}"
+        kept = {task: primary[task] for task in chosen["task"]}
+        names, unknown = write_suite(suite, suite.stem, summary, kept)
+        _say_suite(suite, names, unknown)
+
+
 def _run(
     function: "Callable[..., Intervention]",
     options: dict[str, Any],
@@ -116,9 +175,13 @@ def _print(found: "Intervention", options: dict[str, Any]) -> None:
         if found.average > 1:
             summary += f"; average the last {found.average} checkpoints"
         names, unknown = write_suite(suite, suite.stem, summary, found.chosen)
-        click.echo(
-            f"'{suite}' holds {', '.join(names) or 'no suite'}; in a folder DIR/suites it runs as "
-            f"olmeval run --task-path DIR --tasks {names[0] if names else '…'}"
-        )
-        if unknown:
-            click.echo(f"{len(unknown)} tasks are not in this package's catalogue: comments there")
+        _say_suite(suite, names, unknown)
+
+
+def _say_suite(path: Path, names: list[str], unknown: list[str]) -> None:
+    click.echo(
+        f"'{path}' holds {', '.join(names) or 'no suite'}; in a folder DIR/suites it runs as "
+        f"olmeval run --task-path DIR --tasks {names[0] if names else '…'}"
+    )
+    if unknown:
+        click.echo(f"{len(unknown)} tasks are not in this package's catalogue: comments there")
