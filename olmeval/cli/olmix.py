@@ -6,6 +6,8 @@ from olmeval import __version__
 from olmeval.cli.main import LazyGroup, run_cli
 
 COMMANDS = {
+    "priors": ("olmeval.cli.olmix_swarm:priors", "Measure tokens and fingerprints of domains."),
+    "swarm": ("olmeval.cli.olmix_swarm:swarm", "Draw the mixtures of a swarm."),
     "fit": ("olmeval.cli.olmix_fit:fit", "Fit laws from mixture to score to a swarm."),
     "optimize": (
         "olmeval.cli.olmix_optimize:optimize",

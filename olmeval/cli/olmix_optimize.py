@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="YAML with relative_sizes and token_counts; see 'olmix priors'.",
 )
+@click.option(
+    "--domains",
+    type=click.Path(path_type=Path),
+    help="domains.yaml: the natural mixture, tokens, ends of shares, groups, the run.",
+)
 @click.option("--tokens", help="Length of the run, as 100B; bounds repetition.")
-@click.option("--max-epochs", default=4.0, show_default=True, help="Most passes over a domain.")
+@click.option("--max-epochs", type=float, help="Most passes over a domain; default: 4.")
 @click.option("--kl", default=0.05, show_default=True, help="Pull towards the natural mixture.")
 @click.option("--weight", multiple=True, metavar="TARGET=W", help="Of a target; default: equal.")
 @click.option("--min", "minimum", multiple=True, metavar="DOMAIN=SHARE", help="Smallest share.")
@@ -53,28 +58,28 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
     FIT is the fit.json of 'olmix fit', or its folder. Train on the result with
     'olmeval train RECIPE data.mixture=OUTPUT/mix.yaml'.
     """
+    from olmeval.mixing.asked import ask
     from olmeval.mixing.fitting import load_fit
     from olmeval.mixing.output import PROPOSAL, save_proposal
-    from olmeval.mixing.priors import Priors, load_priors
-    from olmeval.mixing.problem import make_constraints
     from olmeval.mixing.proposal import propose
     from olmeval.mixing.sweeps import pareto_front, sweep
 
     fitted = load_fit(fit)
     domains = fitted.table.domains
-    priors = load_priors(asked["priors"]) if asked["priors"] else Priors()
     tokens = parse_numbers("--tokens", asked["tokens"])
-    constraints = make_constraints(
+    problem = ask(
         domains,
+        priors=asked["priors"],
+        tree=asked["domains"],
         minimum=parse_pairs("--min", asked["minimum"]),
         maximum=parse_pairs("--max", asked["maximum"]),
         fixed=parse_pairs("--fix", asked["fix"]),
-        tokens=priors.token_counts or None,
         run_tokens=tokens[0] if tokens else None,
         max_epochs=asked["max_epochs"],
         groups=[parse_group(text) for text in asked["group"]],
     )
-    prior, weights = priors.relative_sizes or None, parse_pairs("--weight", asked["weight"])
+    constraints, prior = problem.constraints, problem.prior
+    weights = parse_pairs("--weight", asked["weight"])
     proposal = propose(
         fitted,
         constraints,
@@ -100,7 +105,7 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
         first, second = (names.split(",") for names in asked["pareto"])
         front = pareto_front(fitted, constraints, first, second, kl=asked["kl"], prior=prior)
     about = {"fit": str(fit), **{k: str(v) if isinstance(v, Path) else v for k, v in asked.items()}}
-    save_proposal(proposal, output, about=about, cells=cells, front=front)
+    save_proposal(proposal, output, about=about, cells=cells, front=front, tree=problem.tree)
     if as_json:
         click.echo((output / PROPOSAL).read_text(encoding="utf-8"), nl=False)
         return

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from olmeval.files import write_json, write_text
+from olmeval.mixing.domains import Domains
 from olmeval.mixing.proposal import Proposal
 from olmeval.mixing.sweeps import Cell, FrontPoint
 
@@ -33,8 +34,12 @@ def save_proposal(
     about: Mapping[str, Any],
     cells: Sequence[Cell] = (),
     front: Sequence[FrontPoint] = (),
+    tree: Domains | None = None,
 ) -> None:
-    """Writes ``mix.yaml`` and ``proposal.json``; ``about``: what was asked."""
+    """Writes ``mix.yaml`` and ``proposal.json``; ``about``: what was asked.
+
+    ``tree``: frozen blocks in it are expanded to their members in ``mix.yaml``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     value = {
         "asked": dict(about),
@@ -43,7 +48,8 @@ def save_proposal(
         "front": [_plain(asdict(point)) for point in front],
     }
     write_json(folder / PROPOSAL, value)
-    save_mix(proposal.mixture.weights, folder / MIX, folder.name)
+    weights = proposal.mixture.weights
+    save_mix(tree.expand(weights) if tree else weights, folder / MIX, folder.name)
 
 
 def _plain(value: Any) -> Any:

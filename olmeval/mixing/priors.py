@@ -8,7 +8,8 @@ from pydantic import Field
 
 from olmeval.config import Config, load_config
 from olmeval.errors import UserError
-from olmeval.files import write_text
+from olmeval.files import sha256_json, write_text
+from olmeval.mixing.domains import Node
 
 
 class Priors(Config):
@@ -60,4 +61,31 @@ def measure_priors(root: Path, domains: Sequence[str] = ()) -> Priors:
 def save_priors(priors: Priors, path: Path) -> None:
     """Writes what :func:`load_priors` reads."""
     value = {"priors": priors.model_dump()}
+    write_text(path, yaml.safe_dump(value, sort_keys=False))
+
+
+def measure_domains(root: Path, domains: Sequence[str] = ()) -> dict[str, Node]:
+    """Tokens and a fingerprint of the contents of each domain in a folder of token shards.
+
+    The fingerprint is a hash of the shards' own, in the order of the manifest, so it changes with
+    any document and not with the folder.
+    """
+    from olmeval.trainer.shards import load_manifest
+
+    counts = measure_priors(root, domains).token_counts
+    manifest = load_manifest(root)
+    return {
+        name: Node(
+            tokens=int(count),
+            fingerprint=sha256_json([s.sha256 for s in manifest.shards(name)])[:16],
+        )
+        for name, count in counts.items()
+    }
+
+
+def save_domains(domains: dict[str, Node], path: Path) -> None:
+    """Writes a flat ``domains.yaml``."""
+    value = {
+        "domains": {name: node.model_dump(exclude_none=True) for name, node in domains.items()}
+    }
     write_text(path, yaml.safe_dump(value, sort_keys=False))

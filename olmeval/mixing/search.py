@@ -98,7 +98,9 @@ def obey(X: Array, constraints: Constraints, rounds: int = 50) -> Array:
 
 
 def _clip_to_sum(X: Array, lower: Array, upper: Array) -> Array:
-    X = np.maximum(X, 1e-12)
+    """Shares of 0 stay 0, unless the others cannot fill the mixture."""
+    most = np.where(X > 0, upper, lower).sum(axis=1, keepdims=True)
+    X = np.where(most < 1, np.maximum(X, 1e-12), X)
     small, large = np.full(len(X), -60.0), np.full(len(X), 60.0)
     for _ in range(100):
         middle = (small + large) / 2

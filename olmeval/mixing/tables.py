@@ -151,6 +151,19 @@ def read_swarm(
     )
 
 
+def read_ratios(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], Array]:
+    """Runs, domains and mixtures (K, m) of a ``ratios.csv`` alone, in the order of their names."""
+    table = _read(path)
+    key = next((k for k in KEYS if k in table), None)
+    if key is None:
+        raise UserError(f"'{path}' has no column that names a run; one of {', '.join(KEYS)}")
+    shares = _keyed(table, key, path).sort_index()
+    shares = shares[sorted(shares.columns)]
+    x = shares.to_numpy(np.float64)
+    _check_shares(x, list(shares.index), path)
+    return tuple(shares.index), tuple(shares.columns), as_mixtures(x)
+
+
 def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
