@@ -149,3 +149,77 @@ def design(
         for row in choose(fit_forecast(found), scale, offered)
     ]  # fmt: skip
     print_rows(rows, as_json)
+
+
+@ladder.command(epilog="Example: olmeval ladder plan --ladder olmo3 --tflops 3200 --budget 1e21")
+@click.option("--ladder", "name", required=True, help="A ladder file, or a shipped one.")
+@click.option("--budget", type=float, help="FLOPs, spent on the cheapest rungs first.")
+@click.option("--tflops", type=click.FloatRange(0, min_open=True),
+              help="Sustained by the whole machine (peak times utilization).")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan(name: str, budget: float | None, tflops: float | None, as_json: bool) -> None:
+    """The rungs of a ladder: weights, tokens, FLOPs, hours, and what a budget pays for."""
+    from dataclasses import asdict
+
+    from olmeval.cli.ladder_print import print_rows
+    from olmeval.ladders.rungs import plan as planned
+    from olmeval.ladders.spec import load_ladder
+
+    file, _ = load_ladder(name)
+    rungs = planned(file, None if tflops is None else tflops * 1e12, budget)
+    if as_json:
+        print_rows([asdict(rung) for rung in rungs], True)
+        return
+    rows = []
+    for rung in rungs:
+        row = {"run": rung.name, "params": rung.params, "tokens": float(rung.tokens),
+               "flops": rung.flops}  # fmt: skip
+        if rung.hours is not None:
+            row["hours"] = rung.hours
+        role = "held out" if rung.held_out else "rung" if rung.within else "over the budget"
+        rows.append({**row, "role": role})
+    print_rows(rows, False)
+    kept = [rung for rung in rungs if rung.within and not rung.held_out]
+    hours = sum(rung.hours or 0.0 for rung in kept)
+    click.echo(
+        f"{len(kept)} rungs, {sum(rung.flops for rung in kept):.3g} FLOPs"
+        + (f", {hours:.3g} hours" if tflops is not None else "")
+    )
+
+
+@ladder.command(
+    epilog="Example: olmeval ladder run --ladder cpu-demo --corpus corpus --output runs/cpu-demo"
+)
+@click.option("--ladder", "name", required=True, help="A ladder file, or a shipped one.")
+@click.option("--corpus", type=PATH, help="Token shards, in place of the recipe's data.root.")
+@click.option("--output", required=True, type=PATH, help="Folder; what is there is continued.")
+@click.option("--executor", type=click.Choice(["process", "local", "ray"]), default="local",
+              show_default=True, help="Where rungs are trained.")  # fmt: skip
+@click.option("--workers", type=int, help="Default: one a core, or a GPU.")
+@click.option("--gpus-per-worker", type=float, help="0.5 puts two on each GPU.")
+@click.option("--ray-address", help="With --executor ray: of a cluster that runs already.")
+@click.option("--no-target", is_flag=True, help="Leave the held-out target untrained.")
+@click.option("--json", "as_json", is_flag=True, help="Print the prediction as JSON.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def run(
+    name: str, corpus: Path | None, output: Path, executor: str, workers: int | None,
+    gpus_per_worker: float | None, ray_address: str | None, no_target: bool, as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Train and score the rungs, then predict the held-out target beside what it reached."""
+    from olmeval.cli.ladder_print import print_predictions
+    from olmeval.executors.registry import make_executor
+    from olmeval.ladders.rungs import predict_target
+    from olmeval.ladders.rungs import run as train
+    from olmeval.ladders.spec import load_ladder
+
+    file, _ = load_ladder(name)
+    with make_executor(
+        executor, workers, gpus_per_worker=gpus_per_worker, address=ray_address
+    ) as workers_pool:
+        table = train(file, corpus, output, workers_pool, target=not no_target, progress=not quiet)
+    if not as_json:
+        click.echo(f"scores of all rungs are in '{table}'")
+    if file.training and file.training.target and not no_target:
+        scale, rows, made = predict_target(file, table)
+        print_predictions([(scale, rows)], made, as_json)

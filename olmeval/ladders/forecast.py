@@ -137,6 +137,16 @@ class LadderForecast:
                 f"a forecast needs at least 3 sizes, so that the largest can be held out, and the "
                 f"runs have {len(sizes)} ({', '.join(size for _, size in sizes)}); add rungs"
             )
+        # A law with more parameters than runs is refused, in back-tests, too: there, the laws that
+        # can be tried at all decide from how many runs on a split is one.
+        tried = sum(run.params < sizes[-1][0] for run in runs)
+        self.laws_ = tuple(name for name in self.laws if len(law(name).parameters) <= tried)
+        if not self.laws_ or tried < FEWEST_RUNS:
+            raise UserError(
+                f"{tried} runs are left when the largest of {len(sizes)} sizes is held out, fewer "
+                "than any law can be tried with; add rungs"
+            )
+        self.fewest_ = max(FEWEST_RUNS, *(len(law(name).parameters) for name in self.laws_))
         self.members_ = self._members(curves, [run.run for run in runs])
         self.warnings_ = self._warnings(curves)
         scored = self.members_[0].accuracy is not None
@@ -196,17 +206,12 @@ class LadderForecast:
     def _members(
         self, curves: Mapping[str, Sequence[TaskCurves]], names: Sequence[str]
     ) -> list[Member]:
-        laws = [name for name in self.laws if len(law(name).parameters) <= len(names)]
-        if not laws:
-            raise UserError(
-                f"{len(names)} runs are fewer than the parameters of any law; add rungs"
-            )
         weights = run_weights(len(names), self.samples, self.seed)
         return [
             member
             for tasks in curves.values()
             for member in fit_members(
-                [task.only(names) for task in tasks], weights, laws, self.window, self.skip
+                [task.only(names) for task in tasks], weights, self.laws_, self.window, self.skip
             )
         ]
 
@@ -218,12 +223,12 @@ class LadderForecast:
     def _splits(
         self, curves: Mapping[str, Sequence[TaskCurves]], sizes: list[str]
     ) -> dict[str, list[_Split]]:
-        """Every larger size from every set of smallest sizes, at least two."""
+        """Every larger size from every set of smallest sizes that has runs enough for all laws."""
         runs = next(iter(curves.values()))[0].runs
         found: dict[str, list[_Split]] = {}
         for cut in range(2, len(sizes)):
             fitted = tuple(sizes[:cut])
-            if sum(r.size in fitted for r in runs) < FEWEST_RUNS:
+            if sum(r.size in fitted for r in runs) < self.fewest_:
                 continue
             members = self._members(curves, [r.run for r in runs if r.size in fitted])
             for size in sizes[cut:]:
@@ -237,11 +242,6 @@ class LadderForecast:
                     found.setdefault(quantity, []).append(
                         _Split(fitted, held.run, values, usable, actual)
                     )
-        if not found:
-            raise UserError(
-                f"no {FEWEST_RUNS} runs are left when the largest of {len(sizes)} sizes is held "
-                "out; add rungs"
-            )
         return found
 
     def _actual(self, curves: Mapping[str, Sequence[TaskCurves]], quantity: str, run: str) -> Array:

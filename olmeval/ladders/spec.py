@@ -23,11 +23,12 @@ class Source(Config):
 
 
 class Size(Config):
-    """One size of model. ``preset`` names what ``ladder run`` trains."""
+    """One size of model. ``ladder run`` trains ``preset``, or a ``model`` of a recipe's keys."""
 
     params: int | None = Field(None, gt=0)
     flops_per_token: int | None = Field(None, gt=0)
     preset: str | None = None
+    model: dict[str, int] = Field(default_factory=dict)
 
 
 class Feature(Config):
@@ -67,15 +68,17 @@ class Target(Config):
 
 
 class Training(Config):
-    """How rungs are trained: a recipe, overrides of its dotted keys, seeds."""
+    """How rungs are trained: a recipe, overrides of its dotted keys, sizes times lengths.
+
+    ``multiples`` are in units of 20 tokens a parameter; ``target`` is the (size, multiple) that is
+    held out and trained on request, to be compared with its prediction.
+    """
 
     recipe: str
     overrides: dict[str, Any] = Field(default_factory=dict)
     sizes: tuple[str, ...] = Field(min_length=1)
     multiples: tuple[float, ...] = Field(min_length=1)
     target: tuple[str, float] | None = None
-    lr_exponent: float = 0.0
-    """Peak rate of a size = the recipe's times (N / N of the first size) ^ this."""
 
 
 class LadderFile(Config):

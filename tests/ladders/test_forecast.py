@@ -129,9 +129,16 @@ def test_two_sizes_leave_none_to_hold_out() -> None:
 
 
 def test_few_runs_leave_the_laws_with_many_parameters_out() -> None:
-    curves = made_ladder(*TRUTH, 0.005, 5, sizes=(1.9e8, 3.7e8, 7.6e8, 1.3e9), multiples=(2.0,))
-    with pytest.raises(UserError, match="2 runs are"):
-        LadderForecast().fit({"bpb": [curves]})
+    sizes = (1.9e8, 3.7e8, 7.6e8, 1.3e9)
+    curves = made_ladder(*TRUTH, 0.005, 5, sizes=sizes, multiples=(2.0,))
+    made = LadderForecast(samples=10).fit({"bpb": [curves]})
+    assert made.laws_ == ("loss-c3", "loss-c2")
+    (held,) = made.backtests_[ACCURACY]
+    # A single back-test can calibrate the interval, and nothing can check it.
+    assert (held.inside, made.calibration_[ACCURACY].coverage) == (None, None)
+    fewer = made_ladder(*TRUTH, 0.005, 5, sizes=sizes[:3], multiples=(2.0,))
+    with pytest.raises(UserError, match="2 runs are left"):
+        LadderForecast().fit({"bpb": [fewer]})
 
 
 def test_fits_below_the_inflection_are_said_in_words(up_to_1b: LadderForecast) -> None:
