@@ -137,6 +137,7 @@ def wrap_blocks(model: Olmo2, recompute: str | float | None, compiled: str | Non
     "whole" the decoder. Only ``forward`` is replaced, so that hooks of sharding run outside of it.
     """
     decoder = model.model
+    budget = 1.0  # the compiler's default; another model of this process may have had its own
     if recompute == "full":
         for layer in decoder.layers:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
@@ -146,7 +147,8 @@ def wrap_blocks(model: Olmo2, recompute: str | float | None, compiled: str | Non
                 "train.activation_checkpointing as a fraction is up to the compiler; set "
                 "train.compile to block, or train.activation_checkpointing to full"
             )
-        torch._functorch.config.activation_memory_budget = float(recompute)
+        budget = float(recompute)
+    torch._functorch.config.activation_memory_budget = budget
     if compiled == "block":
         for layer in decoder.layers:
             layer.forward = torch.compile(layer.forward)

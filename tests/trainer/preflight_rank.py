@@ -27,7 +27,8 @@ def main(fault: str) -> None:
         c[3, 5] += 1  # one wrong number
         return c
 
-    preflight.PATIENCE = timedelta(seconds=5)
+    if fault == "absent":
+        preflight.PATIENCE = timedelta(seconds=5)
     if last and fault == "absent":
         preflight._await_all = lambda world: sys.exit(0)
     elif last and fault != "none":
