@@ -4,6 +4,7 @@ A ladder's data are ragged (every run has checkpoints of its own), so a run is o
 aligned arrays, and a task a tuple of runs.
 """
 
+import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -121,12 +122,39 @@ def make_ladder(file: LadderFile, table: "pd.DataFrame") -> Ladder:
                 curves[name, label] = _curves(file, name, label, task, feature, loss, names)
                 continue
             accuracy = _scores(scores, task.task or name, task.accuracy)
+            _check_steps(name, label, loss, accuracy)
             both = pd.merge(
                 loss, accuracy[["run", "step", "value"]], on=["run", "step"],
                 suffixes=("", "_accuracy"), sort=False,
             )  # fmt: skip
             curves[name, label] = _curves(file, name, label, task, feature, both, names)
     return Ladder(file, curves, rungs)
+
+
+def _check_steps(task: str, label: str, loss: "pd.DataFrame", accuracy: "pd.DataFrame") -> None:
+    """Refuses runs whose last loss or accuracy is missing; says how many others are.
+
+    The long table has no rows for values that are not numbers, so a hole is a missing step.
+    """
+    ends: dict[str, dict[Hashable, float]] = {
+        name: frame.groupby("run")["step"].max().to_dict()
+        for name, frame in (("loss", loss), ("accuracy", accuracy))
+    }
+    for run, end in ends["loss"].items():
+        if run in ends["accuracy"] and ends["accuracy"][run] != end:
+            lacking = "loss" if end < ends["accuracy"][run] else "accuracy"
+            raise UserError(
+                f"task '{task}', loss '{label}': run '{run}' has no {lacking} at its last step "
+                f"{max(end, ends['accuracy'][run]):g} (missing, or not a number); score it again"
+            )
+    pairs = len(loss.merge(accuracy, on=["run", "step"]))
+    lost = max(len(loss), len(accuracy)) - pairs
+    if lost:
+        warnings.warn(
+            f"task '{task}', loss '{label}': {lost} checkpoints have a loss or an accuracy but not "
+            "both, and are left out",
+            stacklevel=2,
+        )
 
 
 def _scores(
