@@ -14,6 +14,7 @@ from olmeval.results.run import LONG_COLUMNS, find_runs, long_table
 from olmeval.results.table_map import UNITS, Column, TableMap
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
 REQUIRED = ("model", "task", "metric", "value", "higher_is_better")
@@ -31,18 +32,21 @@ def load_table(paths: Sequence[str | Path], mapping: str | Path | None = None) -
     Raises :class:`UserError` for: a column that is missing or not numeric, a value that is not
     finite, and two rows that claim to be the same score.
     """
+    import duckdb
     import pandas as pd
 
     chosen = None if mapping is None else load_config(Path(mapping), TableMap)
     frames = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"'{path}' does not exist; give a CSV, a Parquet file or a folder")
-        files = _files(path)
-        if files:
-            frames += [_own(f) if chosen is None else _mapped(f, chosen) for f in files]
-        else:
-            frames.append(_runs(path))
+    with duckdb.connect() as connection:
+        for path in map(Path, paths):
+            if not path.exists():
+                raise UserError(f"'{path}' does not exist; give a CSV, a Parquet file or a folder")
+            files = _files(path)
+            for file in files:
+                frame = _read(file, connection)
+                frames.append(_own(frame, file) if chosen is None else _mapped(frame, file, chosen))
+            if not files:
+                frames.append(_runs(path))
     table = pd.concat([f for f in frames if len(f)] or frames, ignore_index=True)
     if chosen is not None:
         table = _combined(table, chosen)
@@ -91,7 +95,7 @@ def _runs(path: Path) -> "pd.DataFrame":
     return long_table(done)
 
 
-def read_file(path: Path) -> "pd.DataFrame":
+def _read(path: Path, connection: "duckdb.DuckDBPyConnection") -> "pd.DataFrame":
     """One CSV or Parquet file as it is. Raises :class:`UserError` with DuckDB's own words."""
     import duckdb
 
@@ -104,17 +108,15 @@ def read_file(path: Path) -> "pd.DataFrame":
         else ""
     )
     try:
-        with duckdb.connect() as connection:
-            frame: pd.DataFrame = connection.execute(
-                f"SELECT * FROM {reader}($1{options})", [str(path)]
-            ).df()
+        frame: pd.DataFrame = connection.execute(
+            f"SELECT * FROM {reader}($1{options})", [str(path)]
+        ).df()
     except duckdb.Error as error:
         raise UserError(f"cannot read '{path}': {' '.join(str(error).split())}") from None
     return frame
 
 
-def _own(path: Path) -> "pd.DataFrame":
-    frame = read_file(path)
+def _own(frame: "pd.DataFrame", path: Path) -> "pd.DataFrame":
     missing = [name for name in REQUIRED if name not in frame]
     if missing:
         raise UserError(
@@ -124,11 +126,10 @@ def _own(path: Path) -> "pd.DataFrame":
     return frame.reindex(columns=list(LONG_COLUMNS))
 
 
-def _mapped(path: Path, chosen: TableMap) -> "pd.DataFrame":
+def _mapped(frame: "pd.DataFrame", path: Path, chosen: TableMap) -> "pd.DataFrame":
     """The rows of one foreign file."""
     import pandas as pd
 
-    frame = read_file(path)
     base: dict[str, Any] = {str(name): value for name, value in chosen.constants.items()}
     if chosen.path is not None:
         found = re.search(chosen.path, path.as_posix())
