@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from math import isnan, nan, sqrt
+from math import erfc, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from olmeval.analysis.grid import generator, grids
 from olmeval.errors import UserError
 from olmeval.results.run import Run
-from olmeval.stats.mean import paired_difference
+from olmeval.stats.mean import Z95, paired_difference
 from olmeval.stats.paired import (
     bootstrap_means,
     cluster_sums,
@@ -77,6 +77,70 @@ def compare_runs(
         adjusted = holm([r["p_exact"] if isnan(r["p_total"]) else r["p_total"] for r in of_pair])
         rows += [{**row, "p_holm": p} for row, p in zip(of_pair, adjusted.tolist(), strict=True)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def compare_suites(runs: Sequence[Run], comparison: "pd.DataFrame") -> "pd.DataFrame":
+    """Every pair of runs on the suites that are plain averages of tasks, as more rows.
+
+    ``comparison`` is that of their tasks (:func:`compare_runs`), whose paired errors make the
+    suite's, as of tasks that ask different questions: sqrt(sum of squares) / k. Wins, losses, ties
+    and errors are added up. ``p`` is the normal test, corrected by Holm over the pair's suites.
+    Suites of other kinds are left out.
+    """
+    import pandas as pd
+
+    names = labels(runs)
+    by_pair = {key: rows.set_index("task") for key, rows in comparison.groupby(["a", "b"])}
+    rows = []
+    for i, j in combinations(range(len(runs)), 2):
+        tasks = by_pair.get((names[i], names[j]))
+        of_pair = []
+        for name, suite in runs[i].metrics.get("suites", {}).items():
+            other = runs[j].metrics.get("suites", {}).get(name)
+            members = averaged(suite, runs[i].metrics["tasks"])
+            if tasks is None or other is None or not members or not set(members) <= {*tasks.index}:
+                continue
+            if averaged(other, runs[j].metrics["tasks"]) != members:
+                continue
+            of_pair.append(_suite_row(name, suite, other, tasks.loc[list(members)]))
+        adjusted = holm([r["p"] if isnan(r["p_total"]) else r["p_total"] for r in of_pair])
+        rows += [
+            {**row, "a": names[i], "b": names[j], "p_holm": p}
+            for row, p in zip(of_pair, adjusted.tolist(), strict=True)
+        ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _suite_row(
+    name: str, suite: Mapping[str, Any], other: Mapping[str, Any], tasks: "pd.DataFrame"
+) -> dict[str, Any]:
+    difference = float(suite["value"] - other["value"])
+    stderr = sqrt(float((tasks["stderr"] ** 2).sum(skipna=False))) / len(tasks)
+    noise = sqrt(float((tasks["checkpoint_noise"] ** 2).sum(skipna=False))) / len(tasks)
+    total = sqrt(stderr**2 + noise**2)
+    added = {k: int(tasks[k].sum()) for k in ("n", "wins", "losses", "ties", "errors")}
+    p = _normal_p(difference, stderr)
+    return {
+        "task": name, "metric": "primary_score", "value_a": suite["value"],
+        "value_b": other["value"], "difference": difference, "stderr": stderr,
+        "low": difference - Z95 * stderr, "high": difference + Z95 * stderr, **added, "p": p,
+        "p_exact": p, "test": "normal", "checkpoint_noise": noise, "stderr_total": total,
+        "p_total": _normal_p(difference, total), "higher_is_better": suite["higher_is_better"],
+    }  # fmt: skip
+
+
+def _normal_p(difference: float, stderr: float) -> float:
+    if isnan(stderr) or stderr == 0:
+        return nan if isnan(stderr) else float(difference == 0)
+    return erfc(abs(difference) / stderr / sqrt(2))
+
+
+def averaged(suite: Mapping[str, Any], tasks: Mapping[str, Any]) -> tuple[str, ...]:
+    """The members of a complete suite that is a plain average of tasks; none for any other."""
+    members = tuple(suite["members"])
+    whole = suite["status"] == "complete" and suite["aggregate"] == "macro"
+    plain = whole and all(m in tasks for m in members)
+    return members if plain else ()
 
 
 def check_same_questions(task: str, left: Run, right: Run) -> None:

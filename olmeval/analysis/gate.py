@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from olmeval.analysis.gate_baseline import Baseline, Score, averaged, instances, unpack
+from olmeval.analysis.compare import averaged
+from olmeval.analysis.gate_baseline import Baseline, Score, instances, unpack
 from olmeval.analysis.gate_policy import Policy, Rule, rule_for
 from olmeval.errors import UserError
 from olmeval.results.run import Run

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olmeval.analysis.compare import checkpoint_variances, run_name
+from olmeval.analysis.compare import averaged, checkpoint_variances, run_name
 from olmeval.errors import CorruptFileError, UserError
 from olmeval.files import read_json, write_json
 from olmeval.results.run import Run
@@ -139,13 +139,6 @@ def instances(run: Run) -> dict[str, "pd.DataFrame"]:
         str(task): rows.sort_values("doc_id").reset_index(drop=True)[["value", "cluster"]]
         for task, rows in table.groupby("task", sort=False)
     }
-
-
-def averaged(suite: Mapping[str, Any], tasks: Mapping[str, Any]) -> tuple[str, ...]:
-    """The members of a suite that is a plain average of tasks; none for any other suite."""
-    members = tuple(suite["members"])
-    plain = suite["aggregate"] == "macro" and all(m in tasks for m in members)
-    return members if plain else ()
 
 
 def pack(values: Array) -> dict[str, Any]:

@@ -48,13 +48,17 @@ def compare(
 ) -> None:
     """Paired differences (a minus b) of every pair of runs, with 95 % intervals and tests.
 
+    Suites that are plain averages come first, then their tasks.
+
     PATHS are run folders or folders of them. p is McNemar's exact test for right-or-wrong scores
     and a sign-flip test otherwise; with --checkpoints "p noise" is a t test that holds the noise of
     checkpoints, too. Holm corrects the last of them over tasks; "better" is decided by it at 0.05.
     """
     from fnmatch import fnmatch
 
-    from olmeval.analysis.compare import compare_runs, flipped, groups_table
+    import pandas as pd
+
+    from olmeval.analysis.compare import compare_runs, compare_suites, flipped, groups_table
     from olmeval.errors import UserError
     from olmeval.files import atomic_path
     from olmeval.results.run import find_runs, records
@@ -65,6 +69,9 @@ def compare(
         raise UserError(f"'{paths[0]}' is one run; give two or more to compare")
     noise = load_table(checkpoints) if checkpoints else None
     found = compare_runs(runs, noise, last, samples, seed)
+    suites = compare_suites(runs, found)
+    if len(suites):
+        found = pd.concat([suites, found], ignore_index=True)
     if tasks:
         found = found[[any(fnmatch(t, glob) for glob in tasks) for t in found["task"]]]
     if found.empty:

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from olmeval.analysis.compare import compare_runs, flipped, groups_table
+from olmeval.analysis.compare import compare_runs, compare_suites, flipped, groups_table
 from olmeval.errors import UserError
 from olmeval.results.run import LONG_COLUMNS, Run
+from tests.analysis.gate_runs import MadeRun
 
 
 def make_run(folder: Path, values: list[float], cluster: list[str | None] | None = None) -> Run:
@@ -143,3 +144,28 @@ def test_runs_of_one_name_are_told_apart_by_folder(tmp_path: Path) -> None:
     row = compare_runs(runs).iloc[0]
     assert (row["a"], row["b"]) == ("x-step1", "x-step2")
     assert row["p_exact"] == 1.0
+
+
+def test_suites_have_the_paired_errors_of_their_tasks() -> None:
+    random = np.random.default_rng(0)
+    values = {run: {t: random.random(50) for t in ("t", "u")} for run in ("a", "b")}
+
+    def made(name: str, how: str = "macro") -> MadeRun:
+        value = float(np.mean([v.mean() for v in values[name].values()]))
+        suite = {"value": value, "stderr": 0.1, "n": 100, "higher_is_better": True,
+                 "aggregate": how, "status": "complete", "members": {"t": 0, "u": 0}}  # fmt: skip
+        return MadeRun(name, values[name], suites={"s": suite})
+
+    runs = [made("a"), made("b")]
+    row = compare_suites(runs, compare_runs(runs)).iloc[0]
+    gaps = [values["a"][t] - values["b"][t] for t in ("t", "u")]
+    assert row["difference"] == pytest.approx(np.mean(gaps))
+    # Tasks of one size: the mean of both gaps by question has the same error as independent tasks.
+    error = np.sqrt(sum(g.var(ddof=1) / 50 for g in gaps)) / 2
+    assert row["stderr"] == pytest.approx(error)
+    assert row["p_holm"] == pytest.approx(2 * stats.norm.sf(abs(row["difference"]) / error))
+    assert (row["n"], row["wins"] + row["losses"] + row["ties"]) == (100, 100)
+    runs[1].metrics["suites"]["s"].update(status="incomplete", value=None)
+    assert compare_suites(runs, compare_runs(runs)).empty
+    best = [made("a", "max"), made("b", "max")]
+    assert compare_suites(best, compare_runs(best)).empty
