@@ -22,8 +22,9 @@ from olmeval.ladders.published import end_value
 LOSS_LAWS = ("loss-nd", "loss-c3", "loss-c2")
 # Exponents of N, D and C are near 0.3, 0.3 and 0.15 wherever they were measured (Hoffmann et al.
 # 2022, table 2; Kaplan et al. 2020, where C grows with both). Ladders of four sizes hardly tell
-# them from the irreducible loss, so they are held near those values: a normal prior, for scatter
-# of NOISE about the law. Its width was chosen by back-tests on runs of at most 1.3B parameters.
+# them from the irreducible loss, so a normal prior, for scatter of NOISE about the law, holds them.
+# Its width is a round number: back-tests on the rungs do not tell a fifth of it from none at all
+# (docs/ladders.md).
 EXPONENT = {
     "loss-nd": {2: (0.3, 0.05), 3: (0.3, 0.05)},
     "loss-c3": {1: (0.15, 0.025)},
