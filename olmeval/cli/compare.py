@@ -1,12 +1,11 @@
 """``olmeval compare``: is one run really better than another?"""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from olmeval.cli.tables import interval, number, print_grid
+from olmeval.cli.tables import interval, number, print_grid, print_or_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +60,7 @@ def compare(
     from olmeval.analysis.compare import compare_runs, compare_suites, flipped, groups_table
     from olmeval.errors import UserError
     from olmeval.files import atomic_path
-    from olmeval.results.run import find_runs, records
+    from olmeval.results.run import find_runs
     from olmeval.results.table import load_table
 
     runs = find_runs(paths)
@@ -82,20 +81,17 @@ def compare(
         with atomic_path(flips) as tmp:
             flipped(runs).to_csv(tmp, index=False)
     if groups:
-        found = groups_table(found)
-    if csv is not None:
-        with atomic_path(csv) as tmp:
-            found.to_csv(tmp, index=False)
-    elif as_json:
-        click.echo(json.dumps(records(found), indent=2))
-    elif groups:
-        rows = [
-            (r["task"], r["metric"], r["run"], r["groups"], number(r["value"], 4))
-            for r in found.to_dict("records")
-        ]
-        print_grid(["task", "metric", "run", "alike", "value"], rows, 4)
+        print_or_write(groups_table(found), as_json, csv, _print_groups)
     else:
-        _print(found)
+        print_or_write(found, as_json, csv, _print)
+
+
+def _print_groups(found: "pd.DataFrame") -> None:
+    rows = [
+        (r["task"], r["metric"], r["run"], r["groups"], number(r["value"], 4))
+        for r in found.to_dict("records")
+    ]
+    print_grid(["task", "metric", "run", "alike", "value"], rows, 4)
 
 
 def _print(found: "pd.DataFrame") -> None:

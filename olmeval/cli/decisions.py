@@ -1,12 +1,11 @@
 """``olmeval decisions``: do small runs rank models as large runs do?"""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from olmeval.cli.tables import interval, number, print_grid, table_options
+from olmeval.cli.tables import interval, number, print_grid, print_or_write, table_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +53,6 @@ def decisions(
     """
     from olmeval.analysis.decisions import DecisionSettings, decision_table
     from olmeval.analysis.grid import choose
-    from olmeval.files import atomic_path
-    from olmeval.results.run import records
     from olmeval.results.table import load_table
 
     loaded = load_table(paths or (Path("runs"),), mapping)
@@ -64,13 +61,7 @@ def decisions(
         choose(loaded, where, tasks, wanted),
         DecisionSettings(target_metric=target_metric, proxies=metrics, **settings),
     )
-    if csv is not None:
-        with atomic_path(csv) as tmp:
-            found.to_csv(tmp, index=False)
-    elif as_json:
-        click.echo(json.dumps(records(found), indent=2))
-    else:
-        _print(found)
+    print_or_write(found, as_json, csv, _print)
 
 
 def _print(found: "pd.DataFrame") -> None:

@@ -1,12 +1,11 @@
 """``olmeval snr``: which benchmarks tell models apart, and how well."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from olmeval.cli.tables import interval, number, print_grid, table_options
+from olmeval.cli.tables import interval, number, print_grid, print_or_write, table_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,21 +55,13 @@ def snr(
     """
     from olmeval.analysis.grid import choose
     from olmeval.analysis.snr import SnrSettings, snr_table
-    from olmeval.files import atomic_path
-    from olmeval.results.run import records
     from olmeval.results.table import load_table
 
     loaded = load_table(paths or (Path("runs"),), mapping)
     settings = SnrSettings(by, per, last, measure, average, samples, seed)
     of_noise = choose(loaded, noise_where, tasks, metrics) if noise_where else None
     found = snr_table(choose(loaded, where, tasks, metrics), settings, of_noise)
-    if csv is not None:
-        with atomic_path(csv) as tmp:
-            found.to_csv(tmp, index=False)
-    elif as_json:
-        click.echo(json.dumps(records(found), indent=2))
-    else:
-        _print(found)
+    print_or_write(found, as_json, csv, _print)
 
 
 def _print(found: "pd.DataFrame") -> None:

@@ -1,9 +1,10 @@
 """``olmeval table``: bring scores from anywhere into the long table, and ask it questions."""
 
-import json
 from pathlib import Path
 
 import click
+
+from olmeval.cli.tables import print_or_write
 
 FILES = click.Path(exists=False, path_type=Path)
 
@@ -65,15 +66,7 @@ def query(
     sql: str, paths: tuple[Path, ...], mapping: Path | None, as_json: bool, csv: Path | None
 ) -> None:
     """Answer SQL (DuckDB) about the long table, which is called t. PATHS default to runs/."""
-    from olmeval.files import atomic_path
-    from olmeval.results.run import records
     from olmeval.results.table import load_table, query_table
 
     answer = query_table(sql, load_table(paths or (Path("runs"),), mapping))
-    if csv is not None:
-        with atomic_path(csv) as tmp:
-            answer.to_csv(tmp, index=False)
-    elif as_json:
-        click.echo(json.dumps(records(answer), indent=2, default=str))
-    else:
-        click.echo(answer.to_string(index=False))
+    print_or_write(answer, as_json, csv, lambda t: click.echo(t.to_string(index=False)))

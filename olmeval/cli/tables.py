@@ -1,10 +1,14 @@
 """What the commands that read the long table share: options, and how numbers are printed."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Function = Callable[..., Any]
 
@@ -35,6 +39,23 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     if low != low or high != high:
         return ""
     return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def print_or_write(
+    table: "pd.DataFrame", as_json: bool, csv: Path | None, show: Callable[["pd.DataFrame"], None]
+) -> None:
+    """A table as CSV file, as JSON records (what is missing or infinite is null) or by ``show``."""
+    from olmeval.files import atomic_path
+    from olmeval.results.run import records
+
+    if csv is not None:
+        with atomic_path(csv) as tmp:
+            table.to_csv(tmp, index=False)
+    elif as_json:
+        finite = table.replace([float("inf"), float("-inf")], float("nan"))
+        click.echo(json.dumps(records(finite), indent=2, allow_nan=False, default=str))
+    else:
+        show(table)
 
 
 def print_grid(heads: Sequence[str], rows: Sequence[Sequence[str]], lefts: int) -> None:
