@@ -47,9 +47,8 @@ def test_spikes_are_skipped_and_scored_after_a_resumption_too(
         return loss * factor, entropy
 
     monkeypatch.setattr(Objective, "forward", spiking)
-    given = {"train.tokens": 156 * 64, "train.batch_size": 4, "checkpoint.every": 148,
-             "log_every": 6, "optimizer.lr": 1e-4}  # fmt: skip
-    recipe = make_recipe(given)
+    recipe = make_recipe({"train.tokens": 156 * 64, "train.batch_size": 4, "checkpoint.every": 148,
+                          "log_every": 6, "optimizer.lr": 1e-4})  # fmt: skip
     result = train(recipe, tmp_path / "whole", progress=False)
     assert result.skipped == 1
     found = rows(tmp_path / "whole")
@@ -70,14 +69,9 @@ def test_spikes_are_skipped_and_scored_after_a_resumption_too(
     assert [r["spike_score"] for r in again] == [r["spike_score"] for r in found]
     assert [r["skipped"] for r in again] == [r["skipped"] for r in found]
 
-    calls["n"] = 0
-    train(make_recipe({**given, "optimizer.skip_spikes": None}), tmp_path / "through",
-          progress=False)  # fmt: skip
-    assert rows(tmp_path / "through")[-1]["skipped"] == 0
-    weights = {name: load_file(tmp_path / name / "step156/model.safetensors")["lm_head.weight"]
-               for name in ("whole", "broken", "through")}  # fmt: skip
-    assert (weights["whole"] == weights["broken"]).all()
-    assert (weights["whole"] != weights["through"]).any()
+    whole, broken = (load_file(tmp_path / name / "step156/model.safetensors")["lm_head.weight"]
+                     for name in ("whole", "broken"))  # fmt: skip
+    assert (whole == broken).all()
 
 
 def test_muon_resumes_bit_for_bit(make_recipe: Any, tmp_path: Path) -> None:

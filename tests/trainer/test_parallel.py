@@ -209,6 +209,7 @@ def gradients(recipe: Recipe) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in runtime.model.named_parameters()}
 
 
+@pytest.mark.slow
 def test_a_batch_that_ranks_cannot_share_is_named(corpus: Path, tmp_path: Path) -> None:
     job = ({"data.root": str(corpus), "train.batch_size": 7}, tmp_path / "run", False)
     with pytest.raises(AssertionError, match="batch_size 7 cannot be split over 2 ranks"):

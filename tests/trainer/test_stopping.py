@@ -16,27 +16,26 @@ from safetensors.torch import load_file
 
 from olmeval.trainer.loop import train
 from olmeval.trainer.parallel import World
+from olmeval.trainer.recipe import load_recipe
 from olmeval.trainer.stopping import Stopping
 
 WORLD = World(torch.device("cpu"))
 
 
-def test_sigterm_in_the_middle_and_the_same_command_again(corpus: Path, tmp_path: Path) -> None:
-    """Real processes, as a scheduler that takes the machine away sees them."""
-
-    def command(output: str) -> list[str]:
-        code = "from olmeval.cli.main import main; main()"
-        return [sys.executable, "-c", code, "train", "cpu-0.7m", f"data.root={corpus}",
-                "train.tokens=60k", "train.seq_len=32", "train.batch_size=8", "log_every=3",
-                "checkpoint.every=1000", "data.max_epochs=100", "--json", "--quiet",
-                "--output", str(tmp_path / output)]  # fmt: skip
-
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = subprocess.run(command("whole"), env=environment, check=True, capture_output=True)
+def test_sigterm_in_the_middle_and_the_same_again(corpus: Path, tmp_path: Path) -> None:
+    """A real process, as a scheduler that takes the machine away sees it."""
+    keys = {"data.root": str(corpus), "train.tokens": "60k", "train.seq_len": 32,
+            "train.batch_size": 8, "log_every": 3, "checkpoint.every": 1000,
+            "data.max_epochs": 100}  # fmt: skip
+    overrides = [f"{key}={value}" for key, value in keys.items()]
+    code = "from olmeval.cli.main import main; main()"
+    cut = tmp_path / "cut"
     process = subprocess.Popen(
-        command("cut"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    lines = tmp_path / "cut/metrics.jsonl"
+        [sys.executable, "-c", code, "train", "cpu-0.7m", *overrides, "--json", "--quiet",
+         "--output", str(cut)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    lines = cut / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (lines.exists() and lines.stat().st_size > 500):
         time.sleep(0.01)
@@ -46,18 +45,18 @@ def test_sigterm_in_the_middle_and_the_same_command_again(corpus: Path, tmp_path
     stopped = json.loads(out)
     assert stopped["stopped"] == "SIGTERM"
     assert 0 < stopped["steps"] < 235
-    assert [p.name for p in (tmp_path / "cut").glob("step*")] == [f"step{stopped['steps']}"]
+    assert [p.name for p in cut.glob("step*")] == [f"step{stopped['steps']}"]
 
-    again = subprocess.run(command("cut"), env=environment, check=True, capture_output=True)
-    result, expected = json.loads(again.stdout), json.loads(whole.stdout)
-    assert result["resumed_from"] == stopped["steps"]
-    assert result["stopped"] is None
-    assert (result["loss"], result["steps"]) == (expected["loss"], 235)
+    recipe, before = load_recipe("cpu-0.7m", keys), torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole = train(recipe, tmp_path / "whole", progress=False)
+    again = train(recipe, cut, progress=False)
+    torch.set_num_threads(before)
+    assert (again.resumed_from, again.stopped) == (stopped["steps"], None)
+    assert (again.loss, again.steps) == (whole.loss, 235)
     # The checkpoint in between was for the resumption alone.
-    assert [p.name for p in (tmp_path / "cut").glob("step*")] == ["step235"]
-    one, two = (
-        load_file(tmp_path / name / "step235/model.safetensors") for name in ("whole", "cut")
-    )
+    assert [p.name for p in cut.glob("step*")] == ["step235"]
+    one, two = (load_file(run.checkpoints[-1] / "model.safetensors") for run in (whole, again))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
