@@ -133,8 +133,9 @@ class _Test:
 
         parts = [(self.variance, max(self.n - 1, 1))]
         if self.score.noise is not None:
-            # Baseline and new checkpoint each carry the noise, of which there is one estimate.
-            parts.append((2 * self.score.noise**2, self.score.noise_df))
+            # Baseline and new checkpoint carry the noise, of which there is one estimate.
+            shares = 1 + 1 / self.score.averaged
+            parts.append((shares * self.score.noise**2, self.score.noise_df))
         total = sum(v for v, _ in parts)
         error = sqrt(total)
         level = false_alarm / tests

@@ -6,7 +6,7 @@ comparison needs far fewer questions than one of two means.
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olmeval.analysis.compare import averaged, checkpoint_variances, run_name
+from olmeval.analysis.compare import averaged, check_same_questions, checkpoint_variances, run_name
 from olmeval.errors import CorruptFileError, UserError
 from olmeval.files import read_json, write_json
 from olmeval.results.run import Run
@@ -31,8 +31,9 @@ class Score:
     """One task or suite of the baseline.
 
     ``noise`` is the standard deviation (divisor n-1) of the run's last checkpoints, ``noise_df``
-    its degrees of freedom; ``values`` the packed answers (tasks), ``members`` the tasks of a suite
-    that is their plain average.
+    its degrees of freedom; ``averaged`` counts the checkpoints that this is the mean of;
+    ``values`` are the packed answers (tasks), ``members`` the tasks of a suite that is their plain
+    average.
     """
 
     metric: str
@@ -43,6 +44,7 @@ class Score:
     hash: str | None = None
     noise: float | None = None
     noise_df: int = 0
+    averaged: int = 1
     values: dict[str, Any] | None = None
     members: tuple[str, ...] = ()
 
@@ -59,12 +61,18 @@ class Baseline:
 
 
 def record(
-    run: Run, path: Path, checkpoints: "pd.DataFrame | None" = None, last: int = 5
+    run: Run,
+    path: Path,
+    checkpoints: "pd.DataFrame | None" = None,
+    last: int = 5,
+    earlier: Sequence[Run] = (),
 ) -> Baseline:
     """Writes the baseline of ``run`` to ``path``.
 
     ``checkpoints`` is a long table with the run's checkpoints, of which the ``last`` up to this one
-    give the noise. Raises :class:`UserError` for a run without scores.
+    give the noise. ``earlier`` are checkpoints whose answers are averaged with this one's, so that
+    a lucky one does not become the standard. Raises :class:`UserError` for a run without scores,
+    and where ``earlier`` ones were asked other questions.
     """
     metrics = run.metrics
     if not metrics["tasks"]:
@@ -73,11 +81,18 @@ def record(
     if checkpoints is not None and step is not None:
         checkpoints = checkpoints[~(checkpoints["step"] > step)]  # later ones are not its noise
     noises = {} if checkpoints is None else checkpoint_variances(checkpoints, last)
-    answers = instance_values(run)
+    runs = [*earlier, run]
+    names = {each.info["model"]["metadata"].get("run") for each in runs}
+    if len(names) > 1:
+        raise UserError(
+            f"a baseline averages checkpoints of one run, not of {', '.join(sorted(map(str, names)))}"
+        )
+    answers = [instance_values(each) for each in runs]
 
     def noise(task: str, metric: str) -> dict[str, Any]:
         variance, df = noises.get((run_name(run), task, metric), (None, 0))
-        return {"noise": None if variance is None else variance**0.5, "noise_df": df}
+        deviation = None if variance is None else variance**0.5
+        return {"noise": deviation, "noise_df": df, "averaged": len(runs)}
 
     tasks = {}
     for task, result in metrics["tasks"].items():
@@ -87,17 +102,23 @@ def record(
             raise UserError(
                 f"'{run.path}': task '{task}' has no score, all of its instances are errors"
             )
+        for other in earlier:
+            if task not in other.metrics["tasks"]:
+                raise UserError(f"'{other.path}' lacks the task '{task}' of '{run.path}'")
+            check_same_questions(task, other, run)
+        scores = [each.metrics["tasks"][task]["metrics"][metric] for each in runs]
         tasks[task] = Score(
-            metric=metric, **_numbers(score), hash=result["hash"],
-            **noise(task, metric), values=pack(answers[task]),
+            metric=metric, **_mean_score(scores), hash=result["hash"],
+            **noise(task, metric), values=pack(np.mean([a[task] for a in answers], axis=0)),
         )  # fmt: skip
     suites = {
         name: Score(
-            metric="primary_score", **_numbers(score), **noise(name, "primary_score"),
+            metric="primary_score", **noise(name, "primary_score"),
+            **_mean_score([each.metrics["suites"][name] for each in runs]),
             members=averaged(score, metrics["tasks"]),
         )
         for name, score in metrics.get("suites", {}).items()
-        if score["status"] == "complete"
+        if all(_complete(each, name) for each in runs)
     }  # fmt: skip
     model = str(run.info["model"].get("name", run.path.name))
     baseline = Baseline(run_name(run), model, step, tasks, suites)
@@ -176,5 +197,17 @@ def unpack(packed: Mapping[str, Any]) -> Array:
     return values
 
 
-def _numbers(score: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: score[k] for k in ("value", "stderr", "n", "higher_is_better")}
+def _complete(run: Run, suite: str) -> bool:
+    found = run.metrics.get("suites", {}).get(suite)
+    return found is not None and found["status"] == "complete"
+
+
+def _mean_score(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of checkpoints' scores. They share their questions, so the error stays theirs."""
+    errors = [score["stderr"] for score in scores if score["stderr"] is not None]
+    return {
+        "value": float(np.mean([score["value"] for score in scores])),
+        "stderr": max(errors) if len(errors) == len(scores) else None,
+        "n": scores[-1]["n"],
+        "higher_is_better": scores[-1]["higher_is_better"],
+    }

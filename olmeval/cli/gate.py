@@ -23,27 +23,34 @@ def gate() -> None:
     epilog="""\b
 Examples:
   olmeval gate record runs/good-step1000 -o baseline.json
-  olmeval gate record runs/good-step1000 --checkpoints runs/ --last 5 -o baseline.json
+  olmeval gate record runs/good-step{800,900,1000} --checkpoints runs/ -o baseline.json
 """
 )
-@click.argument("run", type=FILE)
+@click.argument("paths", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--output", type=FILE, default="baseline.json", show_default=True)
 @click.option(
     "--checkpoints", multiple=True, type=FILE,
     help="Runs or tables with the model's earlier checkpoints: their noise is recorded.",
 )  # fmt: skip
 @click.option("--last", default=5, show_default=True, help="Checkpoints whose spread is noise.")
-def record(run: Path, output: Path, checkpoints: tuple[Path, ...], last: int) -> None:
-    """Write the baseline of RUN: scores and answers, small enough to commit."""
+def record(paths: tuple[Path, ...], output: Path, checkpoints: tuple[Path, ...], last: int) -> None:
+    """Write a baseline: scores and answers, small enough to commit.
+
+    PATHS is a run, or several checkpoints of one, which are averaged: a single lucky checkpoint
+    makes every later one look worse.
+    """
     from olmeval.analysis.gate_baseline import record as record_baseline
+    from olmeval.results.run import find_runs
     from olmeval.results.table import load_table
 
     table = load_table(checkpoints) if checkpoints else None
-    baseline = record_baseline(_only_run(run), output, table, last)
+    *earlier, latest = find_runs(paths)
+    baseline = record_baseline(latest, output, table, last, earlier)
     noisy = sum(s.noise is not None for s in baseline.tasks.values())
     click.echo(
         f"{len(baseline.tasks)} tasks ({noisy} with checkpoint noise) and {len(baseline.suites)} "
-        f"suites in '{output}', {output.stat().st_size / 1000:.1f} kB"
+        f"suites, mean of {1 + len(earlier)} checkpoints, in '{output}', "
+        f"{output.stat().st_size / 1000:.1f} kB"
     )
 
 

@@ -79,6 +79,26 @@ def test_one_sided_paired_test_by_hand(tmp_path: Path) -> None:
     assert (finding.verdict, found.exit_code) == ("regressed", 1)
 
 
+def test_an_averaged_baseline_is_less_noisy(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    runs = [MadeRun(f"a-{k}", {"t": random.random(100) < 0.7}, step=k) for k in (1, 2, 3, 4)]
+    noise = history_table("a", [0.7, 0.72, 0.69, 0.71])
+    record(runs[-1], tmp_path / "b.json", noise, earlier=runs[:-1])
+    (finding,) = check(runs[0], load_baseline(tmp_path / "b.json"), Policy()).findings
+    answers = np.array([r.instances().sort_values("doc_id")["value"] for r in runs])
+    gap = answers.mean(axis=0) - answers[0]
+    variance = np.var([0.7, 0.72, 0.69, 0.71], ddof=1)
+    assert finding.drop == pytest.approx(gap.mean())
+    assert finding.baseline == pytest.approx(answers.mean())
+    expected = gap.var(ddof=1) / 100 + (1 + 1 / 4) * variance
+    assert finding.stderr == pytest.approx(np.sqrt(expected), rel=1e-3)  # answers keep 3 digits
+    with pytest.raises(UserError, match="checkpoints of one run, not of a, b"):
+        record(runs[-1], tmp_path / "b.json", earlier=[MadeRun("b-1", {"t": ONES}, step=1)])
+    other = MadeRun("a-9", {"u": ONES}, step=9)
+    with pytest.raises(UserError, match="lacks the task 't'"):
+        record(runs[-1], tmp_path / "b.json", earlier=[other])
+
+
 def test_losses_and_improvements(tmp_path: Path) -> None:
     low, high = [1.0 + 0.01 * (k % 7) for k in range(60)], [1.5 + 0.01 * (k % 5) for k in range(60)]
     for before, now, better, code in (
