@@ -8,11 +8,14 @@ from olmeval.cli.main import LazyGroup, run_cli
 COMMANDS = {
     "priors": ("olmeval.cli.olmix_swarm:priors", "Measure tokens and fingerprints of domains."),
     "swarm": ("olmeval.cli.olmix_swarm:swarm", "Draw the mixtures of a swarm."),
+    "launch": ("olmeval.cli.olmix_launch:launch", "Train and score the mixtures of a swarm."),
+    "collect": ("olmeval.cli.olmix_launch:collect", "Tables of proxies trained elsewhere."),
     "fit": ("olmeval.cli.olmix_fit:fit", "Fit laws from mixture to score to a swarm."),
     "optimize": (
         "olmeval.cli.olmix_optimize:optimize",
         "Choose the mixture of least predicted loss.",
     ),
+    "reuse": ("olmeval.cli.olmix_reuse:reuse", "Domains changed: plan the smaller swarm."),
 }
 
 
