@@ -84,9 +84,8 @@ def record(
     runs = [*earlier, run]
     names = {each.info["model"]["metadata"].get("run") for each in runs}
     if len(names) > 1:
-        raise UserError(
-            f"a baseline averages checkpoints of one run, not of {', '.join(sorted(map(str, names)))}"
-        )
+        of = ", ".join(sorted(map(str, names)))
+        raise UserError(f"a baseline averages checkpoints of one run, not of {of}")
     answers = [instance_values(each) for each in runs]
 
     def noise(task: str, metric: str) -> dict[str, Any]:
