@@ -241,13 +241,13 @@ class Session:
         """A shard has ended; the last of a run makes its scores."""
         run.left -= 1
         folder = run.folder
+        if done.result is not None:
+            folder.info = _joined(folder.info, done.result)
         if done.error is not None:
             folder.write_status("failed", self.work, run.tokenizer, error=done.error)
             self._fail(run.name, done.error)
         if run.left or run.name in self.failures:
             return
-        assert done.result is not None
-        folder.info = done.result
         with ResponseStore(self.store).model(model_key(folder.info), about(folder.info)) as store:
             folder.finish(self.work, run.prepared, run.tokenizer, store.load())
         self.bars.end(run.name)
@@ -255,6 +255,16 @@ class Session:
     def _fail(self, name: str, error: str) -> None:
         self.failures.setdefault(name, error)
         self.bars.end(name)
+
+
+def _joined(before: ModelInfo, now: ModelInfo) -> ModelInfo:
+    """What one worker says of its model, with what others said of kinds that it did not meet."""
+    settings = dict(now.settings)
+    for key, value in now.settings.items():
+        earlier = before.settings.get(key)
+        if isinstance(value, dict) and isinstance(earlier, dict):
+            settings[key] = {**earlier, **value}
+    return replace(now, settings=settings)
 
 
 def _raise_failures(failures: dict[str, str], models: int) -> None:

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from olmeval.backends.base import ModelInfo
+from olmeval.engine.evaluate import _joined
 from tests.conftest import make_checkpoint
 from tests.engine.killing import run_killed
 from tests.engine.private_tasks import write_boxes
@@ -148,3 +151,13 @@ def is_worker(pid: int, driver: int) -> bool:
     """Whether a process is a Ray actor, or a pool's worker below ``driver``."""
     title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     return title.startswith("ray::Actor") or (pid != driver and "olmeval.executors" in title)
+
+
+def test_what_workers_found_is_joined() -> None:
+    info = ModelInfo(
+        "m", "m", "f", None, None, 64, settings={"scoring": {"one": "grouped"}, "n": 1}
+    )
+    later = replace(info, settings={"scoring": {"several": "forced"}, "n": 2})
+    assert _joined(info, later).settings == {
+        "scoring": {"one": "grouped", "several": "forced"}, "n": 2
+    }  # fmt: skip
