@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 FORMAT = 1
+TYPES = {"half": "<f2", "single": "<f4"}
 
 
 @dataclass(frozen=True)
@@ -170,12 +171,14 @@ def pack(values: Array) -> dict[str, Any]:
     missing = np.flatnonzero(np.isnan(values))
     filled = np.nan_to_num(values)
     bits = bool(np.isin(filled, (0, 1)).all())
-    raw = np.packbits(filled == 1).tobytes() if bits else filled.astype("<f2").tobytes()
+    # Half precision ends at 65,504.
+    kind = "bits" if bits else "half" if np.abs(filled).max() < 6e4 else "single"
+    raw = np.packbits(filled == 1) if bits else filled.astype(TYPES[kind])
     return {
-        "kind": "bits" if bits else "half",
+        "kind": kind,
         "n": len(values),
         "missing": missing.tolist(),
-        "data": base64.b64encode(zlib.compress(raw, 9)).decode(),
+        "data": base64.b64encode(zlib.compress(raw.tobytes(), 9)).decode(),
     }
 
 
@@ -187,7 +190,7 @@ def unpack(packed: Mapping[str, Any]) -> Array:
             bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=packed["n"])
             values = bits.astype(np.float64)
         else:
-            values = np.frombuffer(raw, "<f2").astype(np.float64)
+            values = np.frombuffer(raw, TYPES[packed["kind"]]).astype(np.float64)
         values[packed["missing"]] = np.nan
     except (KeyError, ValueError, IndexError, zlib.error) as error:
         raise CorruptFileError(f"the baseline's answers are damaged: {error}") from None

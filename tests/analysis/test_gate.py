@@ -58,6 +58,11 @@ def test_other_answers_keep_three_digits(values: list[float]) -> None:
     np.testing.assert_allclose(unpack(pack(np.array(values))), values, rtol=5e-4)
 
 
+def test_large_answers_are_kept_too() -> None:
+    values = np.array([1e6, 3.25, np.nan])
+    np.testing.assert_allclose(unpack(pack(values)), values, rtol=1e-6)
+
+
 def test_a_baseline_of_many_questions_is_small(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     run = MadeRun("a", {"t": random.integers(0, 2, 14_042)})
