@@ -124,6 +124,21 @@ def backtest(as_json: bool, **options: Any) -> None:
     print_backtest(fit_forecast(opened(options)), as_json)
 
 
+@ladder.command(epilog=f"Example: olmeval ladder report {DATA} --output ladder.html")
+@scores
+@click.option("--output", default="ladder.html", show_default=True, type=PATH,
+              help="The page; its numbers go beside it as .json.")  # fmt: skip
+def report(output: Path, as_json: bool, **options: Any) -> None:
+    """One page for a ladder: fits, forecasts with bands, errors, back-tests, warnings."""
+    from olmeval.ladders.predict import fit_forecast, scales
+    from olmeval.reports.ladder import write_ladder_report
+
+    found = opened(options)
+    targets = scales(found.file) if found.file.targets else []
+    page, numbers = write_ladder_report(found, fit_forecast(found), targets, output)
+    click.echo(numbers.read_text(encoding="utf-8") if as_json else f"'{page}' and '{numbers}'")
+
+
 @ladder.command(
     epilog=f"Example: olmeval ladder design {DATA} --target 13B-5T --multiples 1 --multiples 5"
 )

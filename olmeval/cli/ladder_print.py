@@ -124,13 +124,13 @@ def print_predictions(
 
 def _once(rows: "list[Measured]") -> "list[Measured]":
     """A loss that all tasks share (a corpus loss) on one row."""
-    shared: dict[str, set[float]] = {}
+    values: dict[str, list[float]] = {}
     for row in rows:
-        shared.setdefault(row.prediction.quantity, set()).add(row.prediction.value)
+        values.setdefault(row.prediction.quantity, []).append(row.prediction.value)
     kept, seen = [], set()
     for row in rows:
         quantity = row.prediction.quantity
-        if len(shared[quantity]) > 1:
+        if len(values[quantity]) == 1 or len(set(values[quantity])) > 1:
             kept.append(row)
         elif quantity not in seen:
             seen.add(quantity)

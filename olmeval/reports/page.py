@@ -57,7 +57,7 @@ def write_page(
     body = [_header(title, rows, series, summary)]
     if comparison is not None and len(comparison):
         body.append(
-            _section(
+            section(
                 "Which run is better",
                 "Differences with their standard errors. A run is named where the difference is "
                 "larger than 1.96 standard errors, which one in twenty equal pairs is by chance; "
@@ -67,7 +67,7 @@ def write_page(
         )
     if drawn:
         body.append(
-            _section(
+            section(
                 "Learning curves",
                 "Score of every checkpoint; bars and bands are ± 1.96 standard errors. "
                 "Select a run to hide or show it.",
@@ -75,7 +75,7 @@ def write_page(
             )
         )
     body.append(
-        _section(
+        section(
             "Final scores",
             "Last checkpoint of every run, ± one standard error. Bold is the best value, which "
             "need not be better than the others by more than the error.",
@@ -84,18 +84,19 @@ def write_page(
     )
     if counters:
         inner = f'<div class="scroll">{tables.pairs(counters)}</div>'
-        body.append(_section("Counters", "", inner))
+        body.append(section("Counters", "", inner))
     if provenance:
         groups = "".join(
             f"<details><summary>{escape(name)}</summary>{tables.pairs(values)}</details>"
             for name, values in provenance.items()
         )
-        body.append(_section("Provenance", "", groups))
-    write_text(path, _document(title, "".join(body), drawn))
+        body.append(section("Provenance", "", groups))
+    write_text(path, document(title, "".join(body), drawn))
     return path
 
 
-def _document(title: str, body: str, drawn: list[dict[str, Any]]) -> str:
+def document(title: str, body: str, drawn: list[dict[str, Any]]) -> str:
+    """A whole page; ``drawn`` are its figures ``{figure: {data, layout}}``, in their order."""
     resources = package_files("olmeval.reports")
     style = (resources / "page.css").read_text(encoding="utf-8")
     scripts = ""
@@ -142,7 +143,8 @@ def _count(n: int, name: str) -> str:
     return f"{n:,} {name}{'' if n == 1 else 's'}"
 
 
-def _section(title: str, note: str, inner: str) -> str:
+def section(title: str, note: str, inner: str) -> str:
+    """A part of the page under a heading, with a small note."""
     text = f'<p class="note">{note}</p>' if note else ""
     return f"<section><h2>{title}</h2>{text}{inner}</section>"
 

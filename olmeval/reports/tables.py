@@ -38,7 +38,8 @@ def scores(series: Sequence[Series]) -> str:
         n = first.get("n")
         size = f"{int(n):,}" if _known(n) else ""
         body.append(
-            f'<tr><th scope="row">{_name(task)}<br><small>{escape(metric)}{ARROW[better]}</small>'
+            f'<tr><th scope="row">{breakable(task)}<br>'
+            f"<small>{escape(metric)}{ARROW[better]}</small>"
             f'</th><td class="number">{size}</td>{"".join(columns)}</tr>'
         )
     heads = ['<th scope="col">task</th><th scope="col" class="number">n</th>']
@@ -49,7 +50,7 @@ def scores(series: Sequence[Series]) -> str:
             f'<th scope="col" class="number">{escape(one.label)}'
             f"{f'<br><small>{at}</small>' if at else ''}</th>"
         )
-    return _table("scores", "Final scores", "".join(heads), body)
+    return grid("scores", "Final scores", "".join(heads), body)
 
 
 def comparison(table: "pd.DataFrame") -> str:
@@ -74,7 +75,7 @@ def comparison(table: "pd.DataFrame") -> str:
     for (task, metric), rows in groups.items():
         mark = ARROW[_flag(rows[0]["higher_is_better"])]
         head = (
-            f'<th scope="rowgroup" rowspan="{len(rows)}">{_name(task)}'
+            f'<th scope="rowgroup" rowspan="{len(rows)}">{breakable(task)}'
             f"<br><small>{escape(metric)}{mark}</small></th>"
         )
         lines = [_compared(row, scales.get(metric, 0.0)) for row in rows]
@@ -83,7 +84,7 @@ def comparison(table: "pd.DataFrame") -> str:
     heads = '<th scope="col">task</th><th scope="col">compared</th><th scope="col">better</th>'
     heads += '<th scope="col" class="number">difference ± stderr</th>'
     heads += '<th scope="col">95% interval (dashed: no difference)</th>'
-    return _table("comparison", "Comparison of runs", heads, body, group=True)
+    return grid("comparison", "Comparison of runs", heads, body, group=True)
 
 
 def pairs(values: Mapping[str, Any]) -> str:
@@ -95,7 +96,8 @@ def pairs(values: Mapping[str, Any]) -> str:
     return f'<table class="pairs"><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _table(kind: str, label: str, heads: str, body: Iterable[str], group: bool = False) -> str:
+def grid(kind: str, label: str, heads: str, body: Iterable[str], group: bool = False) -> str:
+    """A table that scrolls; ``body`` are its rows, or with ``group`` groups of rows."""
     rows = "".join(f"<tbody>{rows}</tbody>" for rows in ([*body] if group else ["".join(body)]))
     # A scrolling region must be reachable from the keyboard, hence tabindex and a name.
     return (
@@ -104,7 +106,7 @@ def _table(kind: str, label: str, heads: str, body: Iterable[str], group: bool =
     )
 
 
-def _name(text: str) -> str:
+def breakable(text: str) -> str:
     """A task's name, which may break after a colon or an underscore on a narrow screen."""
     return escape(text).replace(":", ":<wbr>").replace("_", "_<wbr>")
 
