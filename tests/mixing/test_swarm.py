@@ -243,3 +243,11 @@ RECORDED = [
     [0.5971073050325498, 0.34701880700007554, 0.05587388796737464],
     [0.0389119221917911, 0.8430431759144622, 0.11804490189374678],
 ]
+
+
+def test_the_shipped_example_loads() -> None:
+    from olmeval.mixing import domains as module
+
+    example = load_domains(Path(module.__file__).parent / "examples" / "domains.yaml")
+    example.constraints().check()
+    assert {g.name for g in example.groups} == {"web", "knowledge"}
