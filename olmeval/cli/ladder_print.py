@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,6 +81,8 @@ def print_predictions(
     found: "Sequence[tuple[Scale, list[Measured]]]", made: "LadderForecast", as_json: bool
 ) -> None:
     """One table a target; errors where the target is known."""
+    from olmeval.ladders.predict import shared_once
+
     if as_json:
         value = {
             "level": made.level,
@@ -108,7 +110,7 @@ def print_predictions(
                  "interval": f"{r.prediction.low:.3f}..{r.prediction.high:.3f}",
                  "measured": "-" if r.actual is None else f"{r.actual:.3f}",
                  "error": "-" if r.error is None else f"{r.error:+.1%}"}
-                for r in _once(rows)
+                for r in shared_once(rows)
             ],
             False,
         )  # fmt: skip
@@ -120,22 +122,6 @@ def print_predictions(
         )
     for line in made.warnings_:
         click.echo(line, err=True)
-
-
-def _once(rows: "list[Measured]") -> "list[Measured]":
-    """A loss that all tasks share (a corpus loss) on one row."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        values.setdefault(row.prediction.quantity, []).append(row.prediction.value)
-    kept, seen = [], set()
-    for row in rows:
-        quantity = row.prediction.quantity
-        if len(values[quantity]) == 1 or len(set(values[quantity])) > 1:
-            kept.append(row)
-        elif quantity not in seen:
-            seen.add(quantity)
-            kept.append(replace(row, prediction=replace(row.prediction, task="(all)")))
-    return kept
 
 
 def print_backtest(made: "LadderForecast", as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """From a ladder file and scores to fits and predictions: what the ``ladder`` commands call."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from olmeval.errors import UserError, nearest
@@ -181,3 +181,19 @@ def predict(ladder: Ladder, made: LadderForecast, scale: Scale) -> list[Measured
                 actual = end_value(run.loss if is_loss else run.accuracy, made.window)
         rows.append(Measured(p, actual))
     return rows
+
+
+def shared_once(rows: Sequence[Measured]) -> list[Measured]:
+    """The rows with a loss that all tasks share (a corpus loss) only once, as task "(all)"."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row.prediction.quantity, []).append(row.prediction.value)
+    kept, seen = [], set()
+    for row in rows:
+        quantity = row.prediction.quantity
+        if len(values[quantity]) == 1 or len(set(values[quantity])) > 1:
+            kept.append(row)
+        elif quantity not in seen:
+            seen.add(quantity)
+            kept.append(replace(row, prediction=replace(row.prediction, task="(all)")))
+    return kept

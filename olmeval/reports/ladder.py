@@ -16,7 +16,7 @@ from olmeval.files import write_json, write_text
 from olmeval.ladders.curves import Ladder, TaskCurves
 from olmeval.ladders.forecast import ACCURACY, Held, LadderForecast, Prediction
 from olmeval.ladders.laws import LAWS, law
-from olmeval.ladders.predict import Measured, Scale, predict
+from olmeval.ladders.predict import Measured, Scale, predict, shared_once
 from olmeval.ladders.published import end_value
 from olmeval.reports.page import document, section
 from olmeval.reports.tables import breakable, grid
@@ -181,7 +181,7 @@ def _heads(*names: str) -> str:
 def _predictions(found: Sequence[tuple[Scale, Sequence[Measured]]]) -> str:
     rows = []
     for scale, measured in found:
-        for m in measured:
+        for m in shared_once(measured):
             p = m.prediction
             rows.append(
                 _row(p.task, (
