@@ -19,6 +19,7 @@ from olmeval.analysis.gate_policy import Policy, Rule, rule_for
 from olmeval.errors import UserError
 from olmeval.results.run import Run
 from olmeval.stats.mean import mean
+from olmeval.stats.mixed import critical_value, upper_tail
 
 Array = NDArray[np.float64]
 Verdict = Literal["ok", "regressed", "drifting", "unknown", "skipped"]
@@ -129,8 +130,7 @@ class _Test:
     tolerance: float
 
     def finding(self, false_alarm: float, tests: int) -> Finding:
-        from scipy.stats import t
-
+        parts: list[tuple[float, float]]
         parts = [(self.variance, max(self.n - 1, 1))]
         if self.score.noise is not None:
             # Baseline and new checkpoint carry the noise, of which there is one estimate.
@@ -140,10 +140,9 @@ class _Test:
         error = sqrt(total)
         level = false_alarm / tests
         if total > 0:
-            # Satterthwaite 1946: degrees of freedom of a sum of estimated variances.
-            df = total**2 / sum(v**2 / k for v, k in parts)
-            p = float(t.sf((self.drop - self.tolerance) / error, df))
-            detectable = self.tolerance + error * float(t.isf(level, df) + t.ppf(0.8, df))
+            p = upper_tail((self.drop - self.tolerance) / error, parts)
+            needed = critical_value(level, parts) + critical_value(0.2, parts)
+            detectable = self.tolerance + error * needed
         else:
             p, detectable = float(self.drop <= self.tolerance), self.tolerance
         worse = p <= level
