@@ -120,7 +120,12 @@ def fit_loss(
         pull = np.clip(residual, -DELTA, DELTA) / value
         return float(huber.sum()), pull @ gradient
 
-    start = STARTS.get(name) or (3.0, 5.0, 0.2, 0.3, 0.0, curves.chance - 1.0, 1.0)
+    if name == "single-step":
+        start: tuple[float, ...] = (3.0, 5.0, 0.2, 0.3, 0.0, curves.chance - 1.0, 1.0)
+    elif name in STARTS:
+        start = STARTS[name]
+    else:
+        raise UserError(f"ladder-2024 does not fit the law '{name}'")
     bounds = [
         (_open(low), _open(high)) for low, high in zip(chosen.lower, chosen.upper, strict=True)
     ]

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from olmeval.errors import UserError
 from olmeval.ladders.curves import Ladder
 from olmeval.ladders.published import (
     Chained,
     end_value,
     fit_chained,
+    fit_loss,
     fit_single_step,
     trailing_mean,
 )
@@ -96,6 +98,18 @@ def test_single_step_follows_the_rungs(ladder: Ladder) -> None:
     fit = fit_single_step(ladder.fitted("mmlu_avg_test", "bpb"))
     assert fit.error < 0.01
     assert 0.4 < fit.predict(*at(ladder, "13B-5T")[:2])[0] < 0.7
+
+
+def test_accuracy_by_size_and_tokens_follows_the_rungs(ladder: Ladder) -> None:
+    fit = fit_loss("accuracy-nd", ladder.fitted("hellaswag_val", "bpb"), of_accuracy=True)
+    # The exponents run towards zero, which makes a law of logarithms: nothing bounds it by 1.
+    assert fit.error < 0.03
+    assert 0.7 < fit.predict(*at(ladder, "13B-5T")[:2])[0] < 1.2
+
+
+def test_a_law_without_a_published_start_is_refused(ladder: Ladder) -> None:
+    with pytest.raises(UserError, match="does not fit the law 'chained-c7'"):
+        fit_loss("chained-c7", ladder.fitted("piqa_val", "bpb"), of_accuracy=True)
 
 
 def test_trailing_means_grow_at_the_start() -> None:
