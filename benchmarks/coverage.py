@@ -245,11 +245,13 @@ def main() -> None:
     for name, draw in CASES.items():
         share = coverage(draw, runs)
         print(f"{'ok ' if 0.92 <= share <= 0.98 else 'BAD'} {share:.3f}  {name}", flush=True)
-    alarms, caught = gate_rates(runs)
-    verdict = "ok " if alarms <= 0.05 else "BAD"
-    print(f"{verdict} {alarms:.3f}  gate: checks without change that fail (0.05 stated)")
-    verdict = "ok " if caught >= 0.9 else "BAD"
-    print(f"{verdict} {caught:.3f}  gate: drops of twice the detectable one that are found")
+    for tasks, questions, df in ((10, 500, 9), (20, 2000, 4), (20, 5000, 9)):
+        alarms, caught = gate_rates(runs, tasks, questions, df)
+        case = f"{tasks} tasks x {questions} questions, noise of {df + 1} checkpoints"
+        verdict = "ok " if alarms <= 0.05 else "BAD"
+        print(f"{verdict} {alarms:.3f}  gate, no change, fails (0.05 stated): {case}")
+        verdict = "ok " if caught >= 0.9 else "BAD"
+        print(f"{verdict} {caught:.3f}  gate, twice the detectable drop, found: {case}")
     drifting = drift_rate(runs)
     verdict = "ok " if drifting <= 0.05 + 2 * sqrt(0.05 * 0.95 / runs) else "BAD"
     print(f"{verdict} {drifting:.3f}  drift charts: quiet years with any alarm (0.05)")

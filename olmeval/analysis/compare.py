@@ -11,6 +11,7 @@ from olmeval.analysis.grid import generator, grids
 from olmeval.errors import UserError
 from olmeval.results.run import Run
 from olmeval.stats.mean import Z95, paired_difference
+from olmeval.stats.mixed import upper_tail
 from olmeval.stats.paired import (
     bootstrap_means,
     cluster_sums,
@@ -49,7 +50,7 @@ def compare_runs(
 
     With ``checkpoints`` (a long table that holds the runs' earlier checkpoints), the variance of
     each run's ``last`` checkpoints is added to that of the questions: ``stderr_total``, and
-    ``p_total`` by t with Satterthwaite's degrees of freedom. What of a checkpoint's noise shows in
+    ``p_total`` by :func:`olmeval.stats.mixed.upper_tail`. What of a checkpoint's noise shows in
     the questions already is counted twice, so this errs on the safe side. Raises
     :class:`UserError` when two runs' questions differ.
     """
@@ -307,18 +308,15 @@ def _with_noise(
     row: Mapping[str, Any], noise: Sequence[tuple[float, int] | None]
 ) -> dict[str, float]:
     """The total error where the checkpoint noise of both runs is known."""
-    from scipy.stats import t
-
     known = [entry for entry in noise if entry is not None]
     if len(known) < len(noise) or isnan(row["stderr"]):
         return {"checkpoint_noise": nan, "stderr_total": nan, "p_total": nan}
-    parts = [(row["stderr"] ** 2, row["n"] - 1), *known]
+    parts = [(row["stderr"] ** 2, max(row["n"] - 1, 1)), *known]
     total = sum(variance for variance, _ in parts)
     if total == 0:
         p = float(row["difference"] == 0)
     else:
-        df = total**2 / sum(variance**2 / max(k, 1) for variance, k in parts)
-        p = float(2 * t.sf(abs(row["difference"]) / sqrt(total), df))
+        p = min(1.0, 2 * upper_tail(abs(row["difference"]) / sqrt(total), parts))
     return {
         "checkpoint_noise": sqrt(sum(v for v, _ in known)),
         "stderr_total": sqrt(total),
