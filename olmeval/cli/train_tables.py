@@ -101,7 +101,8 @@ def _memory(estimate: About) -> str:
     parts = [f"{name} {_bytes(size)}" for name, size in sizes.items() if size and name != "total"]
     text = f"{_bytes(sizes['total'])} a device (estimate): {', '.join(parts)}"
     if estimate["capacity_bytes"] and sizes["total"] > estimate["capacity_bytes"]:
-        text += f"; more than the {_bytes(estimate['capacity_bytes'])} of a {estimate['gpu']}"
+        text += f"; more than the {_bytes(estimate['capacity_bytes'])} of one {estimate['gpu']}: "
+        text += "lower train.micro_batch_size, or set train.activation_checkpointing"
     return text
 
 

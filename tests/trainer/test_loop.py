@@ -298,6 +298,22 @@ def test_bfloat16_is_close_to_float32(make_recipe: Any, tmp_path: Path) -> None:
     assert half.loss != full.loss
 
 
+def test_every_period_ends_in_a_checkpoint_that_has_decayed(
+    make_recipe: Any, tmp_path: Path
+) -> None:
+    schedule = {"kind": "wsds", "periods": [640, 1280], "warmup": 0, "decay": 0.4}
+    result = train(make_recipe({"schedule": schedule, "log_every": 1, "checkpoint.every": 100}),
+                   tmp_path, progress=False)  # fmt: skip
+    assert [path.name for path in result.checkpoints] == ["step5", "step10", "step24"]
+    rates = [row["lr"] / 0.005 for row in rows(tmp_path)]
+    # Periods of 5, 5 and 14 steps, which fall over their last 2, 2 and 5.6.
+    assert rates[:10] == pytest.approx([1, 1, 1, 0.75, 0.25] * 2)
+    assert rates[10:18] == [1] * 8
+    assert rates[-1] == pytest.approx(0.5 / 5.6)
+    about = json.loads((tmp_path / "step5/checkpoint.json").read_text())
+    assert about["lr"] == pytest.approx(0.25 * 0.005)
+
+
 def test_the_seed_of_the_weights_is_not_that_of_the_data(make_recipe: Any) -> None:
     one, two = resolve(make_recipe()), resolve(make_recipe({"seed": 1}))
     assert (one.mixture.batch(3) == two.mixture.batch(3)).all()
