@@ -16,8 +16,13 @@ FAMILIES = (
 
 
 @click.command(epilog="Example: olmix fit swarm/ratios.csv swarm/metrics.csv --output fits/first")
-@click.argument("ratios", type=click.Path(path_type=Path))
-@click.argument("metrics", type=click.Path(path_type=Path))
+@click.argument("ratios", required=False, type=click.Path(path_type=Path))
+@click.argument("metrics", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Fit configuration of the public olmix, in place of all but --output.",
+)
 @click.option(
     "--output",
     required=True,
@@ -26,10 +31,8 @@ FAMILIES = (
 )
 @click.option(
     "--family",
-    default="log-linear",
-    show_default=True,
     type=click.Choice(FAMILIES),
-    help="Law to fit; 'auto' chooses one for every target by cross-validation.",
+    help="Law to fit, log-linear by default; 'auto' chooses for every target by cross-validation.",
 )
 @click.option("--target", "targets", multiple=True, help="Column to fit; default: all.")
 @click.option("--drop", multiple=True, help="Column to leave out.")
@@ -41,10 +44,11 @@ FAMILIES = (
 @click.option("--curve/--no-curve", default=True, help="Measure how errors fall with runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print scores and warnings as JSON.")
 def fit(
-    ratios: Path,
-    metrics: Path,
+    ratios: Path | None,
+    metrics: Path | None,
+    config: Path | None,
     output: Path,
-    family: str,
+    family: str | None,
     targets: tuple[str, ...],
     drop: tuple[str, ...],
     higher: tuple[str, ...],
@@ -63,9 +67,24 @@ def fit(
     from olmeval.mixing.fitting import fit_swarm
     from olmeval.mixing.tables import read_swarm
 
+    averaged = _groups(groups)
+    if config is not None:
+        from olmeval.mixing.public import load_fit_request
+
+        if ratios or targets or drop or groups:
+            raise click.UsageError("--config says what to fit; leave out files, targets and groups")
+        asked = load_fit_request(config)
+        ratios, metrics, targets, drop = asked.ratios, asked.metrics, asked.targets, asked.drop
+        averaged = {name: list(members) for name, members in asked.groups.items()}
+        family = family or asked.family
+        for note in asked.notes:
+            click.echo(f"Note: {note}.", err=True)
+    if ratios is None or metrics is None:
+        raise click.UsageError("give RATIOS and METRICS, or --config")
+    family = family or "log-linear"
     table = read_swarm(ratios, metrics, targets=targets, drop=drop, higher=higher)
-    if groups:
-        table = table.grouped(_groups(groups))
+    if averaged:
+        table = table.grouped(averaged)
     with Console(stderr=True).status(f"fitting {len(table.targets)} targets"):
         fitted = fit_swarm(table, family, level=level, curve=curve)
     path = fitted.save(output)

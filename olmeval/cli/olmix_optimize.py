@@ -33,9 +33,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="domains.yaml: the natural mixture, tokens, ends of shares, groups, the run.",
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Fit configuration of the public olmix: priors, caps, KL strength, weights.",
+)
 @click.option("--tokens", help="Length of the run, as 100B; bounds repetition.")
 @click.option("--max-epochs", type=float, help="Most passes over a domain; default: 4.")
-@click.option("--kl", default=0.05, show_default=True, help="Pull towards the natural mixture.")
+@click.option("--kl", type=float, help="Pull towards the natural mixture; default: 0.05.")
 @click.option("--weight", multiple=True, metavar="TARGET=W", help="Of a target; default: equal.")
 @click.option("--min", "minimum", multiple=True, metavar="DOMAIN=SHARE", help="Smallest share.")
 @click.option("--max", "maximum", multiple=True, metavar="DOMAIN=SHARE", help="Largest share.")
@@ -61,15 +66,26 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
     from olmeval.mixing.asked import ask
     from olmeval.mixing.fitting import load_fit
     from olmeval.mixing.output import PROPOSAL, save_proposal
-    from olmeval.mixing.proposal import propose
+    from olmeval.mixing.proposal import KL, propose
     from olmeval.mixing.sweeps import pareto_front, sweep
 
     fitted = load_fit(fit)
     domains = fitted.table.domains
     tokens = parse_numbers("--tokens", asked["tokens"])
+    weights = parse_pairs("--weight", asked["weight"])
+    given = None
+    if asked["config"]:
+        from olmeval.mixing.public import load_fit_request
+
+        request = load_fit_request(asked["config"])
+        given, tokens = request.priors, tokens or [t for t in [request.run_tokens] if t]
+        weights = weights or dict(request.weights)
+        asked |= {"max_epochs": asked["max_epochs"] or request.max_epochs}
+        asked |= {"kl": request.kl if asked["kl"] is None else asked["kl"]}
+    asked["kl"] = KL if asked["kl"] is None else asked["kl"]
     problem = ask(
         domains,
-        priors=asked["priors"],
+        priors=given or asked["priors"],
         tree=asked["domains"],
         minimum=parse_pairs("--min", asked["minimum"]),
         maximum=parse_pairs("--max", asked["maximum"]),
@@ -79,7 +95,6 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
         groups=[parse_group(text) for text in asked["group"]],
     )
     constraints, prior = problem.constraints, problem.prior
-    weights = parse_pairs("--weight", asked["weight"])
     proposal = propose(
         fitted,
         constraints,

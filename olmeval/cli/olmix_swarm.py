@@ -40,6 +40,9 @@ def priors(root: Path, domains: tuple[str, ...], output: Path, as_json: bool) ->
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for ratios.csv and swarm.json.",
 )
+@click.option(
+    "--public", is_flag=True, help="DOMAINS is a generation configuration of the public olmix."
+)
 @click.option("--runs", type=int, help="Mixtures; default: as many as are advised.")
 @click.option(
     "--design",
@@ -71,21 +74,27 @@ def swarm(domains: Path, output: Path, as_json: bool, **asked: Any) -> None:
 
     Nothing is trained: 'olmix launch' does that.
     """
-    from olmeval.mixing.domains import load_domains
+    from olmeval.mixing.domains import build_domains, load_domains
     from olmeval.mixing.sampling import SwarmSettings, advised_runs
     from olmeval.mixing.swarm import REPORT, design_swarm, read_mixtures, save_swarm
 
-    tree = load_domains(domains)
-    advised = advised_runs(tree)
-    settings = SwarmSettings(
-        runs=advised if asked["runs"] is None else asked["runs"],
-        design=asked["design"],
-        strength=asked["strength"],
-        minimum_weight=asked["minimum_weight"],
-        temperature=asked["temperature"],
-        seed=asked["seed"],
-    )
     tokens = parse_numbers("--proxy-tokens", asked["proxy_tokens"])
+    if asked["public"]:
+        from olmeval.mixing.public import load_swarm_request
+
+        request = load_swarm_request(domains)
+        tree, settings = build_domains(request.domains, str(domains)), request.settings
+        tokens = tokens or [float(t) for t in [request.proxy_tokens] if t]
+    else:
+        tree = load_domains(domains)
+        settings = SwarmSettings(
+            runs=advised_runs(tree) if asked["runs"] is None else asked["runs"],
+            design=asked["design"],
+            strength=asked["strength"],
+            minimum_weight=asked["minimum_weight"],
+            temperature=asked["temperature"],
+            seed=asked["seed"],
+        )
     designed = design_swarm(
         tree,
         settings,

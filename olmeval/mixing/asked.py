@@ -24,7 +24,7 @@ class Asked:
 def ask(
     domains: Sequence[str],
     *,
-    priors: Path | None = None,
+    priors: Path | Priors | None = None,
     tree: Path | None = None,
     minimum: Mapping[str, float] | None = None,
     maximum: Mapping[str, float] | None = None,
@@ -39,7 +39,7 @@ def ask(
     """
     if priors and tree:
         raise UserError("give a priors file or a domains.yaml, not both: the latter has all")
-    given = load_priors(priors) if priors else Priors()
+    given = load_priors(priors) if isinstance(priors, Path) else priors or Priors()
     extra = make_constraints(
         domains,
         minimum=minimum,
