@@ -41,6 +41,11 @@ FAMILIES = (
     "--group", "groups", multiple=True, metavar="NAME=COLUMN,...", help="Fit the columns' mean."
 )
 @click.option("--level", default=0.95, show_default=True, help="Of prediction intervals.")
+@click.option(
+    "--domains",
+    type=click.Path(path_type=Path),
+    help="domains.yaml as it is now: a swarm of other contents is refused.",
+)
 @click.option("--curve/--no-curve", default=True, help="Measure how errors fall with runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print scores and warnings as JSON.")
 def fit(
@@ -54,6 +59,7 @@ def fit(
     higher: tuple[str, ...],
     groups: tuple[str, ...],
     level: float,
+    domains: Path | None,
     curve: bool,
     as_json: bool,
 ) -> None:
@@ -83,6 +89,12 @@ def fit(
         raise click.UsageError("give RATIOS and METRICS, or --config")
     family = family or "log-linear"
     table = read_swarm(ratios, metrics, targets=targets, drop=drop, higher=higher)
+    if domains is not None:
+        from olmeval.mixing.domains import load_domains
+        from olmeval.mixing.reuse import check_evidence
+        from olmeval.mixing.swarm import REPORT
+
+        check_evidence(ratios.parent / REPORT, load_domains(domains))
     if averaged:
         table = table.grouped(averaged)
     with Console(stderr=True).status(f"fitting {len(table.targets)} targets"):

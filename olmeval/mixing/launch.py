@@ -63,8 +63,12 @@ def launch(
     from olmeval.trainer.swarm import proxies, run_swarm
 
     runs, domains, X = read_ratios(ratios)
-    if tree is not None and tree.names != domains:
-        raise UserError(f"'{ratios}' has other domains than the domains.yaml; draw the swarm again")
+    if tree is not None:
+        if tree.names != domains:
+            raise UserError(
+                f"'{ratios}' has other domains than the domains.yaml; draw the swarm again"
+            )
+        _check_contents(tree, recipe.data.root)
     mixtures = {}
     for name, row in zip(runs, X.tolist(), strict=True):
         weights = dict(zip(domains, row, strict=True))
@@ -97,6 +101,19 @@ def launch(
     shares = {name: dict(zip(domains, row, strict=True)) for name, row in zip(runs, X, strict=True)}
     rows = {run: shares[mix] for run, mix in mixture_of.items()}
     return _write(output, rows, domains, [output / "evals"], failed)
+
+
+def _check_contents(tree: Domains, root: Path) -> None:
+    """Refuses data whose contents are not those that the domains were measured on."""
+    from olmeval.mixing.priors import measure_domains
+
+    present = {name: node.fingerprint for name, node in measure_domains(root).items()}
+    for name, recorded in tree.fingerprints().items():
+        if recorded and name in present and present[name] != recorded:
+            raise UserError(
+                f"'{root}' holds other contents of '{name}' than the domains.yaml records; measure "
+                "it again with 'olmix priors'"
+            )
 
 
 def collect(mixtures: Path, evaluations: Sequence[Path], output: Path) -> Launched:

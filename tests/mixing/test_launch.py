@@ -61,6 +61,21 @@ def test_trained_scored_and_collected(
         collect(tmp_path / "other.csv", [out / "evals"], tmp_path / "none")
 
 
+def test_other_contents_are_refused(
+    tmp_path: Path,
+    make_recipe: Any,  # noqa: F811
+) -> None:
+    spec = {"domains": {"low": {"prior": 1, "fingerprint": "0" * 16}, "mid": {"prior": 1}}}
+    tree = build_domains(DomainsFile.model_validate(spec))
+    table = pd.DataFrame({"run": ["a"], "low": [0.8], "mid": [0.2]})
+    table.to_csv(tmp_path / "ratios.csv", index=False)
+    with pytest.raises(UserError, match="holds other contents of 'low'"):
+        launch(
+            tmp_path / "ratios.csv", make_recipe(), ["words:bpb"], tmp_path / "out",
+            executor=InProcess(), tree=tree,
+        )  # fmt: skip
+
+
 def _proxies(out: Path) -> list[dict[str, Any]]:
     value = json.loads((out / "proxies" / "swarm.json").read_text())
     return value if isinstance(value, list) else value["proxies"]
