@@ -23,7 +23,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(STAMP)
-	for b in benchmarks/scoring.py benchmarks/planning.py benchmarks/trainer.py benchmarks/ladders.py benchmarks/decide.py; do $(BIN)/python $$b || exit 1; done
+	for b in benchmarks/scoring.py benchmarks/planning.py benchmarks/trainer.py benchmarks/ladders.py benchmarks/decide.py benchmarks/mixing.py; do $(BIN)/python $$b || exit 1; done
 
 $(STAMP): pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/setup.sh
