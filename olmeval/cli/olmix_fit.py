@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from olmeval.cli.olmix_options import short_names
+from olmeval.mixing.names import short_names
 
 if TYPE_CHECKING:
     from olmeval.mixing.fitting import MixtureFit

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from olmeval.cli.olmix_options import parse_group, parse_numbers, short_names
+from olmeval.cli.olmix_options import parse_group, parse_numbers
 from olmeval.cli.options import parse_pairs
+from olmeval.mixing.names import short_names
 
 if TYPE_CHECKING:
     from olmeval.mixing.proposal import Outlook, Proposal

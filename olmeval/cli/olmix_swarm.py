@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from olmeval.cli.olmix_options import parse_numbers, short_names
+from olmeval.cli.olmix_options import parse_numbers
+from olmeval.mixing.names import short_names
 
 
 @click.command(epilog="Example: olmix priors corpus --output domains.yaml")

@@ -36,12 +36,16 @@ class Refits:
 
     def objective(self, X: Array, weights: Array) -> Array:
         """Weighted losses (B, k) of mixtures (k, m) under every refit; ``weights`` (n,)."""
-        if self.theta is None:
-            return np.stack([model.predict(X) @ weights for model in self.models])
-        exponents = np.einsum("bnm,km->bkn", self.theta[:, :, 1:], X)
-        losses = np.exp(self.theta[:, None, :, 0]) + np.exp(np.minimum(exponents, 60.0))
-        weighted: Array = losses @ weights
+        weighted: Array = self.losses(X) @ weights
         return weighted
+
+    def losses(self, X: Array) -> Array:
+        """Losses (B, k, n) of mixtures (k, m) under every refit."""
+        if self.theta is None:
+            return np.stack([model.predict(X) for model in self.models])
+        exponents = np.einsum("bnm,km->bkn", self.theta[:, :, 1:], X)
+        losses: Array = np.exp(self.theta[:, None, :, 0]) + np.exp(np.minimum(exponents, 60.0))
+        return losses
 
     def optima(
         self, weights: Array, constraints: Constraints, prior: Array, kl: float

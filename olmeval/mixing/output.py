@@ -1,13 +1,14 @@
 """Files of a proposal: ``mix.yaml`` for training, ``proposal.json`` for everything else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from olmeval.files import write_json, write_text
+from olmeval.errors import UserError
+from olmeval.files import read_json, write_json, write_text
 from olmeval.mixing.domains import Domains
 from olmeval.mixing.proposal import Proposal
 from olmeval.mixing.sweeps import Cell, FrontPoint
@@ -50,6 +51,20 @@ def save_proposal(
     write_json(folder / PROPOSAL, value)
     weights = proposal.mixture.weights
     save_mix(tree.expand(weights) if tree else weights, folder / MIX, folder.name)
+
+
+def load_proposal(path: Path) -> dict[str, Any]:
+    """Reads ``proposal.json``: the file or its folder. Raises :class:`UserError`."""
+    path = path / PROPOSAL if path.is_dir() else path
+    value = read_json(path)
+    lacking = [field.name for field in fields(Proposal) if field.name not in value]
+    if lacking:
+        raise UserError(
+            f"'{path}' is not a proposal of this version: it has no '{lacking[0]}'; run "
+            "'olmix optimize' again"
+        )
+    proposal: dict[str, Any] = value
+    return proposal
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from olmeval.errors import UserError
 from olmeval.mixing.bootstrap import DEFAULT_REFITS, Refits, oracle_of, refit_on_samples
 from olmeval.mixing.convex import Optimum, optima
-from olmeval.mixing.design import nearest_distance
+from olmeval.mixing.design import Design, nearest_distance
 from olmeval.mixing.fitting import MixtureFit
 from olmeval.mixing.problem import Constraints, known, without
 from olmeval.mixing.regressors.base import conformal_halfwidth, hellinger
@@ -83,6 +83,7 @@ class Proposal:
     local_error: float
     uncertainty: Uncertainty | None
     conservative: Outlook | None
+    design: Design
     warnings: tuple[str, ...]
 
 
@@ -162,6 +163,7 @@ def propose(
         local_error=_local_error(fit, w, x),
         uncertainty=uncertainty,
         conservative=conservative,
+        design=fit.design,
         warnings=(*notes, *_warnings(fit, x)),
     )
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from olmeval.cli.olmix import cli
-from olmeval.cli.olmix_options import short_names
 from olmeval.errors import UserError
+from olmeval.mixing.names import short_names
 
 Array = NDArray[np.float64]
 

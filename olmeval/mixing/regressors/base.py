@@ -200,3 +200,18 @@ def typical_halfwidth(errors: Array, rows: Array, level: float) -> Array:
     """The median (n,) of half-widths at the rows' own places, were they new."""
     scale = float(np.median(spacing(rows, rows, own=True)))
     return scale * conformal_quantile(errors, rows, level)
+
+
+def cross_coverage(errors: Array, rows: Array, level: float) -> Array:
+    """Share (n,) of held-out ``errors`` (K, n) inside the intervals that other folds ask for.
+
+    A row's own error has no say in its interval, so this can miss the level. nan with too few rows.
+    """
+    folds = folds_of(rows)
+    inside = np.empty_like(errors)
+    for fold in np.unique(folds):
+        seen = folds != fold
+        half = conformal_halfwidth(errors[seen], rows[seen], rows[~seen], level)
+        inside[~seen] = np.where(np.isfinite(half), np.abs(errors[~seen]) <= half, np.nan)
+    covered: Array = inside.mean(axis=0)
+    return covered
