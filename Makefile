@@ -4,13 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-vllm gpu-check lint bench clean
+.PHONY: demo test test-slow test-vllm gpu-check lint bench clean
 
 demo: $(STAMP)
 	$(BIN)/olmeval demo
 
 test: $(STAMP)
 	PYTHON="$(PYTHON)" BIN="$(BIN)" bash scripts/test.sh
+
+test-slow: $(STAMP)
+	PYTHON="$(PYTHON)" BIN="$(BIN)" bash scripts/test.sh slow
 
 test-vllm:
 	PYTHON="$(PYTHON)" bash scripts/test-vllm.sh
