@@ -35,3 +35,7 @@ def cli(debug: bool) -> None:
 def main() -> None:
     """Entry point of the ``olmix`` script."""
     run_cli(cli, "olmix")
+
+
+if __name__ == "__main__":
+    main()
