@@ -91,10 +91,10 @@ def fit(
     table = read_swarm(ratios, metrics, targets=targets, drop=drop, higher=higher)
     if domains is not None:
         from olmeval.mixing.domains import load_domains
-        from olmeval.mixing.reuse import check_evidence
-        from olmeval.mixing.swarm import REPORT
+        from olmeval.mixing.evidence import check_contents
 
-        check_evidence(ratios.parent / REPORT, load_domains(domains))
+        now = load_domains(domains).fingerprints()
+        check_contents(table.contents, now, f"'{ratios}'", f"'{domains}'")
     if averaged:
         table = table.grouped(averaged)
     with Console(stderr=True).status(f"fitting {len(table.targets)} targets"):

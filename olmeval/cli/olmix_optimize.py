@@ -94,6 +94,7 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
         run_tokens=tokens[0] if tokens else None,
         max_epochs=asked["max_epochs"],
         groups=[parse_group(text) for text in asked["group"]],
+        contents=fitted.table.contents,
     )
     constraints, prior = problem.constraints, problem.prior
     proposal = propose(

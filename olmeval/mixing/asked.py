@@ -8,6 +8,7 @@ import numpy as np
 
 from olmeval.errors import UserError
 from olmeval.mixing.domains import Domains, load_domains
+from olmeval.mixing.evidence import Contents, check_contents
 from olmeval.mixing.priors import Priors, load_priors
 from olmeval.mixing.problem import MAX_EPOCHS, Constraints, Group, make_constraints
 
@@ -32,10 +33,12 @@ def ask(
     run_tokens: float | None = None,
     max_epochs: float | None = None,
     groups: Sequence[Group] = (),
+    contents: Contents | None = None,
 ) -> Asked:
     """Joins what the files say with further ends, which come first where both speak.
 
-    Raises :class:`UserError` when both files are given, or the tree has other domains than the fit.
+    ``contents``: fingerprints that the fit speaks of. Raises :class:`UserError` when these are not
+    the tree's, both files are given, or the tree has other domains than the fit.
     """
     if priors and tree:
         raise UserError("give a priors file or a domains.yaml, not both: the latter has all")
@@ -59,6 +62,7 @@ def ask(
             f"'{tree}' and the fit have different domains: '{odd[0]}' is in one alone; "
             "'olmix reuse' takes a fit over to other domains"
         )
+    check_contents(contents or {}, loaded.fingerprints(), "the fit", f"'{tree}'")
     base = loaded.constraints(run_tokens, max_epochs)
     said = {**(minimum or {}), **(maximum or {}), **(fixed or {})}
     own = np.array([name in said for name in domains])

@@ -73,6 +73,7 @@ class MixtureFit:
         value = {
             "format": FORMAT,
             "sources": dict(table.sources or {}),
+            "contents": dict(table.contents),
             "runs": table.runs,
             "domains": table.domains,
             "targets": table.targets,
@@ -158,6 +159,7 @@ def load_fit(path: Path) -> MixtureFit:
             higher=frozenset(value["higher"]),
             notes=tuple(value["notes"]),
             sources=value["sources"],
+            contents=value.get("contents", {}),
         )
         saved = value["model"]
         model = make_regressor(saved["family"], **saved["parameters"])

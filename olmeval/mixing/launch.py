@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from olmeval.errors import UserError
 from olmeval.files import read_json, write_json, write_text
 from olmeval.mixing.domains import Domains
+from olmeval.mixing.evidence import check_contents, evidence_beside, save_evidence
 from olmeval.mixing.tables import read_ratios
 
 if TYPE_CHECKING:
@@ -55,20 +56,23 @@ def launch(
     """Trains every mixture of ``ratios`` with every seed, and scores the last checkpoints.
 
     ``tree`` expands frozen blocks to their members. Proxies go to ``output/proxies``, evaluations
-    to ``output/evals``; then ``ratios.csv``, ``metrics.csv`` and the long table are written. Called
-    again, it goes on. A proxy that failed has no row and is named. Raises :class:`UserError` on
-    mixtures that the data does not have, tasks that do not exist, or when no proxy came through.
+    to ``output/evals``; then ``ratios.csv``, ``metrics.csv``, ``evidence.json`` (fingerprints of
+    the data) and the long table are written. Called again, it goes on. A proxy that failed has no
+    row and is named. Raises :class:`UserError` on mixtures that the data does not have, contents
+    other than those recorded, tasks that do not exist, or when no proxy came through.
     """
     from olmeval.engine.evaluate import evaluate_many
     from olmeval.trainer.swarm import proxies, run_swarm
 
     runs, domains, X = read_ratios(ratios)
+    if tree is not None and tree.names != domains:
+        raise UserError(f"'{ratios}' has other domains than the domains.yaml; draw the swarm again")
+    contents = _contents(recipe.data.root)
+    where = f"the data in '{recipe.data.root}'"
     if tree is not None:
-        if tree.names != domains:
-            raise UserError(
-                f"'{ratios}' has other domains than the domains.yaml; draw the swarm again"
-            )
-        _check_contents(tree, recipe.data.root)
+        check_contents(tree.fingerprints(), contents, "the domains.yaml", where)
+    check_contents(evidence_beside(ratios), contents, f"'{ratios}'", where)
+    check_contents(evidence_beside(output / RATIOS), contents, f"'{output}'", where)
     mixtures = {}
     for name, row in zip(runs, X.tolist(), strict=True):
         weights = dict(zip(domains, row, strict=True))
@@ -100,20 +104,16 @@ def launch(
     mixture_of = {proxy.run: proxy.mix for proxy in done}
     shares = {name: dict(zip(domains, row, strict=True)) for name, row in zip(runs, X, strict=True)}
     rows = {run: shares[mix] for run, mix in mixture_of.items()}
+    used = {name for weights in mixtures.values() for name in weights}
+    save_evidence(output, {name: contents.get(name) for name in sorted(used)})
     return _write(output, rows, domains, [output / "evals"], failed)
 
 
-def _check_contents(tree: Domains, root: Path) -> None:
-    """Refuses data whose contents are not those that the domains were measured on."""
+def _contents(root: Path) -> dict[str, str | None]:
+    """Fingerprints of the data that proxies are trained on."""
     from olmeval.mixing.priors import measure_domains
 
-    present = {name: node.fingerprint for name, node in measure_domains(root).items()}
-    for name, recorded in tree.fingerprints().items():
-        if recorded and name in present and present[name] != recorded:
-            raise UserError(
-                f"'{root}' holds other contents of '{name}' than the domains.yaml records; measure "
-                "it again with 'olmix priors'"
-            )
+    return {name: node.fingerprint for name, node in measure_domains(root).items()}
 
 
 def collect(mixtures: Path, evaluations: Sequence[Path], output: Path) -> Launched:
@@ -134,6 +134,8 @@ def collect(mixtures: Path, evaluations: Sequence[Path], output: Path) -> Launch
             run: dict(zip(domains, row, strict=True))
             for run, row in zip(runs, X.tolist(), strict=True)
         }
+    if recorded := evidence_beside(mixtures):
+        save_evidence(output, recorded)
     return _write(output, rows, domains, evaluations, {})
 
 

@@ -256,17 +256,3 @@ def _collapsed(reuse: Reuse, new: Domains) -> dict[str, Any]:
     if new.run:
         value["run"] = new.run.model_dump()
     return value
-
-
-def check_evidence(swarm: Path, domains: Domains) -> None:
-    """Refuses mixtures that were drawn for other contents. ``swarm``: its ``swarm.json``.
-
-    Raises :class:`UserError` that names the domains whose contents changed since.
-    """
-    recorded = read_json(swarm).get("fingerprints", {})
-    change = compare(recorded, domains.fingerprints())
-    if change.revised:
-        raise UserError(
-            f"'{swarm}' was trained on other contents of {', '.join(change.revised)}: its runs say "
-            "nothing of these domains now; plan with 'olmix reuse'"
-        )

@@ -6,7 +6,7 @@ or columns in a file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from olmeval.errors import UserError, nearest
 from olmeval.files import sha256_file
+from olmeval.mixing.evidence import Contents, evidence_of
 from olmeval.mixing.regressors.base import as_mixtures
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class SwarmTable:
     higher: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     sources: Mapping[str, str] | None = None
+    contents: Contents = field(default_factory=dict)
+    """Fingerprints of the domains that the scores speak of, where they are known."""
 
     def losses(self) -> Array:
         """``Y`` turned so that less is better and all is positive; see :meth:`mirrors`."""
@@ -103,8 +106,8 @@ def read_swarm(
     ``metrics`` a target, or those in ``targets`` only, less those in ``drop``. Of ``higher`` more
     is better. Runs that only one file has, or whose scores are incomplete, are left out and noted.
 
-    Raises :class:`UserError` on doubled runs, shares that do not add up to 1 (by more than 0.01),
-    cells that are not numbers and names that are not there.
+    Raises :class:`UserError` on tables that speak of different contents, doubled runs, shares that
+    do not add up to 1 (by more than 0.01), cells that are not numbers and names that are not there.
     """
     left, right = _read(ratios), _read(metrics)
     key = next((k for k in KEYS if k in left and k in right), None)
@@ -148,6 +151,7 @@ def read_swarm(
         higher=frozenset(higher) & frozenset(kept),
         notes=tuple(notes),
         sources={str(path): sha256_file(path) for path in (ratios, metrics)},
+        contents=evidence_of((ratios, metrics)),
     )
 
 

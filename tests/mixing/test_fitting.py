@@ -45,15 +45,6 @@ def test_scores_are_out_of_fold(table: SwarmTable) -> None:
     assert max(score.rank_correlation for score in fit.scores) < 0.5
 
 
-def test_fewer_runs_than_domains_is_said(table: SwarmTable) -> None:
-    """Public defect 6."""
-    fit = fit_swarm(table.take(range(5)), curve=False)
-    assert any("5 different mixtures cannot determine 6 parameters" in w for w in fit.warnings)
-    # Five runs cannot bound anything at 95 %.
-    assert fit.scores[0].halfwidth is None
-    assert np.isinf(fit.interval(table.X)[1]).all()
-
-
 def test_domains_never_sampled_are_said(table: SwarmTable) -> None:
     X = table.X.copy()
     X[:, 2] = 0

@@ -11,6 +11,7 @@ import pytest
 from olmeval.errors import UserError
 from olmeval.executors.inprocess import InProcess
 from olmeval.mixing.domains import DomainsFile, build_domains
+from olmeval.mixing.evidence import save_evidence
 from olmeval.mixing.launch import collect, launch
 from olmeval.mixing.tables import read_swarm
 from tests.engine.test_inloop import task_dir  # noqa: F401
@@ -39,6 +40,7 @@ def test_trained_scored_and_collected(
     assert launched.rows == 4 and launched.failed == {} and launched.higher == ("words:rc:0shot",)
     out = tmp_path / "out"
     swarm = read_swarm(out / "ratios.csv", out / "metrics.csv", higher=launched.higher)
+    assert set(swarm.contents) == {"low", "mid", "high"} and all(swarm.contents.values())
     assert swarm.runs == ("a-seed0", "a-seed1", "b-seed0", "b-seed1")
     assert swarm.domains == ("high", "old") and len(swarm.targets) == 2
     np.testing.assert_allclose(swarm.X[:, 0], [0.6, 0.6, 0.2, 0.2])
@@ -69,7 +71,15 @@ def test_other_contents_are_refused(
     tree = build_domains(DomainsFile.model_validate(spec))
     table = pd.DataFrame({"run": ["a"], "low": [0.8], "mid": [0.2]})
     table.to_csv(tmp_path / "ratios.csv", index=False)
-    with pytest.raises(UserError, match="holds other contents of 'low'"):
+    (tmp_path / "drawn").mkdir()
+    table.to_csv(tmp_path / "drawn" / "ratios.csv", index=False)
+    save_evidence(tmp_path / "drawn", {"mid": "0" * 16})
+    with pytest.raises(UserError, match=r"ratios\.csv' speaks of other contents of mid"):
+        launch(
+            tmp_path / "drawn" / "ratios.csv", make_recipe(), ["words:bpb"], tmp_path / "out",
+            executor=InProcess(),
+        )  # fmt: skip
+    with pytest.raises(UserError, match=r"the domains\.yaml speaks of other contents of low"):
         launch(
             tmp_path / "ratios.csv", make_recipe(), ["words:bpb"], tmp_path / "out",
             executor=InProcess(), tree=tree,

@@ -57,15 +57,6 @@ def test_the_planted_optimum_is_found(fit: MixtureFit, planted: tuple[Array, ...
     assert low < natural - truth(found)[0] < high
 
 
-def test_weights_do_not_change_the_strength_of_kl(fit: MixtureFit) -> None:
-    """Public defect 7."""
-    plain = propose(fit, make_constraints(NAMES), prior=PRIOR, refits=0)
-    ones = propose(
-        fit, make_constraints(NAMES), prior=PRIOR, refits=0, weights=dict.fromkeys("xyz", 7)
-    )
-    assert plain.mixture.weights == ones.mixture.weights
-
-
 def test_bound_caps_and_what_they_cost(fit: MixtureFit) -> None:
     one = make_constraints(NAMES, tokens=TOKENS, run_tokens=2e10, max_epochs=3)
     proposal = propose(fit, one, kl=0.01, refits=20)

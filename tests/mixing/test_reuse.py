@@ -12,14 +12,15 @@ from scipy.optimize import minimize
 
 from olmeval.cli.olmix import cli
 from olmeval.errors import UserError
-from olmeval.files import write_json
+from olmeval.mixing.asked import ask
 from olmeval.mixing.domains import Domains, DomainsFile, build_domains, load_domains
+from olmeval.mixing.evidence import save_evidence
 from olmeval.mixing.fitting import fit_swarm
 from olmeval.mixing.interior import with_kl
 from olmeval.mixing.proposal import propose
-from olmeval.mixing.reuse import block_prior, check_evidence, compare, plan_reuse, save_reuse
+from olmeval.mixing.reuse import block_prior, compare, plan_reuse, save_reuse
 from olmeval.mixing.sampling import SwarmSettings, sample_swarm
-from olmeval.mixing.tables import SwarmTable
+from olmeval.mixing.tables import SwarmTable, read_swarm
 
 Array = NDArray[np.float64]
 OLD = {"a": (4e9, "1"), "b": (2e9, "2"), "c": (2e9, "3"), "d": (1e9, "4")}
@@ -140,10 +141,24 @@ def test_history_traces_every_step(tmp_path: Path) -> None:
 
 
 def test_stale_evidence_is_refused(tmp_path: Path) -> None:
-    write_json(tmp_path / "swarm.json", {"fingerprints": {"a": "1", "b": "2"}})
-    check_evidence(tmp_path / "swarm.json", domains({"a": (1, "1"), "b": (1, "2")}))
-    with pytest.raises(UserError, match="other contents of b"):
-        check_evidence(tmp_path / "swarm.json", domains({"a": (1, "1"), "b": (1, "3")}))
+    """Between two tables, and between a fit and the domains as they are now."""
+    for name, marks in (("one", {"a": "1", "b": "2"}), ("other", {"a": "1", "b": "3"})):
+        save_evidence(tmp_path / name, marks)
+        (tmp_path / name / "ratios.csv").write_text("run,a,b\nr0,0.2,0.8\nr1,0.5,0.5\n")
+        (tmp_path / name / "metrics.csv").write_text("run,x\nr0,1\nr1,2\n")
+    one, other = tmp_path / "one", tmp_path / "other"
+    table = read_swarm(one / "ratios.csv", one / "metrics.csv")
+    assert table.contents == {"a": "1", "b": "2"}
+    with pytest.raises(UserError, match="other contents of b than"):
+        read_swarm(one / "ratios.csv", other / "metrics.csv")
+    for mark, stale in (("2", False), ("3", True)):
+        nodes = {n: {"tokens": 1, "fingerprint": m} for n, m in (("a", "1"), ("b", mark))}
+        (tmp_path / "now.yaml").write_text(yaml.safe_dump({"domains": nodes}))
+        if stale:
+            with pytest.raises(UserError, match="the fit speaks of other contents of b"):
+                ask(("a", "b"), tree=tmp_path / "now.yaml", contents=table.contents)
+        else:
+            ask(("a", "b"), tree=tmp_path / "now.yaml", contents=table.contents)
 
 
 def test_mistakes(tmp_path: Path) -> None:
