@@ -15,6 +15,7 @@ COMMANDS = {
         "olmeval.cli.olmix_optimize:optimize",
         "Choose the mixture of least predicted loss.",
     ),
+    "upsample": ("olmeval.cli.olmix_upsample:upsample", "Repeat better data more often."),
     "report": ("olmeval.cli.olmix_report:report", "One page for a fit and its mixtures."),
     "reuse": ("olmeval.cli.olmix_reuse:reuse", "Domains changed: plan the smaller swarm."),
 }

@@ -6,7 +6,7 @@ upsampling). The budget fixes C; l is as large as the most repetition of the bes
 that quality counts as much as it may. Where even l = 0 is too steep, p is lowered instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olmeval.errors import UserError
+from olmeval.mixing.domains import Domains
+from olmeval.mixing.problem import known
 
 Array = NDArray[np.float64]
 NODES = 100
@@ -87,6 +89,24 @@ def upsample(
         power=final_power,
         steepness=steepness,
     )
+
+
+def tokens_of(domains: Domains, buckets: Sequence[str]) -> dict[str, float]:
+    """What ``buckets``, leaves of a tree, hold, in their order.
+
+    Raises :class:`UserError` for names that are not leaves, doubled ones and unmeasured ones.
+    """
+    held: dict[str, float] = {}
+    leaves = {leaf.name: leaf for leaf in domains.leaves}
+    for name in buckets:
+        known(name, domains.names, "buckets")
+        if name in held:
+            raise UserError(f"the bucket '{name}' is given twice")
+        tokens = leaves[name].tokens
+        if tokens is None:
+            raise UserError(f"'{name}' has no tokens; measure them with 'olmix priors'")
+        held[name] = tokens
+    return held
 
 
 @cache

@@ -1,13 +1,21 @@
 """Repetition by quality: the budget is met, the most is kept, better is never repeated less."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
+from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from olmeval.cli.olmix import cli
+from olmeval.config import load_config
 from olmeval.errors import UserError
 from olmeval.mixing.upsampling import _integrals, upsample
+from olmeval.trainer.recipe import MixFile
 
 TENTHS = {f"q{i}": 1e9 for i in range(10)}
 
@@ -48,6 +56,35 @@ def test_any_buckets(tokens: list[float], fill: float, drop: float, most: float)
     repetition = list(plan.repetition.values())
     assert max(repetition) <= most * (1 + 1e-6)
     assert (np.diff(repetition) >= -1e-9 * most).all()
+
+
+def test_command(tmp_path: Path) -> None:
+    nodes = {n: {"tokens": t} for n, t in (("low", 40), ("mid", 40), ("high", 20))}
+    path = tmp_path / "domains.yaml"
+    path.write_text(yaml.safe_dump({"domains": {"web": {"quality": nodes}, "code": {"prior": 1}}}))
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(cli, ["upsample", str(path), *arguments])
+        if result.exception:
+            raise result.exception
+        return result.stdout
+
+    buckets = ("web:low", "web:mid", "web:high")
+    out = tmp_path / "web.yaml"
+    value = json.loads(run(*buckets, "--tokens", "150", "--output", str(out), "--json"))
+    assert value["repetition"]["web:low"] == 0
+    assert value["repetition"]["web:high"] == pytest.approx(7, rel=1e-6)
+    mixture = load_config(out, MixFile).mixture
+    assert mixture == pytest.approx({"web:mid": 10 / 150, "web:high": 140 / 150})
+    assert "Written" in run(*buckets, "--tokens", "150", "--output", str(out))
+    for arguments, words in (
+        (("web:hi", "--tokens", "9"), "did you mean 'web:high'"),
+        (("web:low", "web:low", "--tokens", "9"), "given twice"),
+        (("code", "--tokens", "9"), "has no tokens"),
+        ((*buckets, "--tokens", "1K"), "580 short"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(*arguments)
 
 
 def test_too_few_tokens() -> None:
