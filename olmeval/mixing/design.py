@@ -109,3 +109,26 @@ def nearest_distance(X: Array, rows: Array) -> Array:
     """Hellinger distance (k,) of each mixture to the nearest row."""
     distance: Array = hellinger(X, rows).min(axis=1)
     return distance
+
+
+def extrapolation(x: Array, rows: Array, domains: tuple[str, ...]) -> list[str]:
+    """Where a mixture (m,) leaves the rows (K, m) behind, one sentence each."""
+    found = []
+    among = hellinger(rows, rows)
+    among[np.eye(len(rows), dtype=bool)] = np.inf
+    usual = float(np.quantile(among.min(axis=1), 0.95))
+    distance = float(nearest_distance(x[None], rows)[0])
+    if distance > usual:
+        found.append(
+            f"the mixture lies {distance:.2f} from the nearest run, farther than 95 % of runs from "
+            f"theirs ({usual:.2f}): the prediction is an extrapolation"
+        )
+    largest = rows.max(axis=0)
+    for domain, share, top in zip(domains, x, largest, strict=True):
+        if top <= 0 < share:
+            found.append(
+                f"'{domain}' has {share:.3f} by the prior alone; no run of the swarm has any"
+            )
+        elif share > top + 1e-6:
+            found.append(f"'{domain}' has {share:.3f}, more than in any run ({top:.3f})")
+    return found

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from olmeval.errors import UserError
 from olmeval.mixing.bootstrap import DEFAULT_REFITS, Refits, oracle_of, refit_on_samples
 from olmeval.mixing.convex import Optimum, optima
-from olmeval.mixing.design import Design, nearest_distance
+from olmeval.mixing.design import Design, extrapolation, nearest_distance
 from olmeval.mixing.fitting import MixtureFit
 from olmeval.mixing.problem import Constraints, known, without
 from olmeval.mixing.regressors.base import conformal_halfwidth, hellinger
 from olmeval.mixing.search import obey, search
+from olmeval.mixing.second import second_opinion
 from olmeval.mixing.tables import target_place
 
 Array = NDArray[np.float64]
@@ -131,6 +132,14 @@ def propose(
             notes.append(f"the solver stopped {optimum.gap:.1e} from the optimum")
     else:
         x = _searched(fit, w, constraints, q, center, kl, seed)
+    opinion = None if worst or limits else second_opinion(fit, w, center, x, seed)
+    if opinion is not None and opinion.kept < 1:
+        x, optimum = opinion.x, None
+        notes.append(
+            f"the log-linear law, which predicts unseen runs better, puts the optimum before "
+            f"natural in {100 * opinion.agree:.0f} % of refits: the mixture goes "
+            f"{100 * opinion.kept:.0f} % of the way there"
+        )
     held = _hold(fit, w, constraints, q, kl, optimum, x)
     count = DEFAULT_REFITS[fit.model.family] if refits is None else refits
     samples = refit_on_samples(fit.model, count, seed) if count else None
@@ -164,7 +173,7 @@ def propose(
         uncertainty=uncertainty,
         conservative=conservative,
         design=fit.design,
-        warnings=(*notes, *_warnings(fit, x)),
+        warnings=(*notes, *extrapolation(x, fit.table.X, fit.table.domains)),
     )
 
 
@@ -370,26 +379,3 @@ def _local_error(fit: MixtureFit, w: Array, x: Array) -> float:
     count = max(5, round(NEIGHBOURHOOD * len(errors)))
     nearest = np.argsort(hellinger(x[None], fit.table.X)[0], kind="stable")[:count]
     return float(errors[nearest].mean())
-
-
-def _warnings(fit: MixtureFit, x: Array) -> list[str]:
-    found = []
-    rows = fit.table.X
-    among = hellinger(rows, rows)
-    among[np.eye(len(rows), dtype=bool)] = np.inf
-    usual = float(np.quantile(among.min(axis=1), 0.95))
-    distance = float(nearest_distance(x[None], rows)[0])
-    if distance > usual:
-        found.append(
-            f"the mixture lies {distance:.2f} from the nearest run, farther than 95 % of runs from "
-            f"theirs ({usual:.2f}): the prediction is an extrapolation"
-        )
-    largest = rows.max(axis=0)
-    for domain, share, top in zip(fit.table.domains, x, largest, strict=True):
-        if top <= 0 < share:
-            found.append(
-                f"'{domain}' has {share:.3f} by the prior alone; no run of the swarm has any"
-            )
-        elif share > top + 1e-6:
-            found.append(f"'{domain}' has {share:.3f}, more than in any run ({top:.3f})")
-    return found

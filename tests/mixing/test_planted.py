@@ -15,6 +15,7 @@ from olmeval.mixing.domains import Domains, DomainsFile, build_domains
 from olmeval.mixing.fitting import fit_swarm
 from olmeval.mixing.proposal import propose
 from olmeval.mixing.sampling import SwarmSettings, sample_swarm
+from olmeval.mixing.second import second_opinion
 from olmeval.mixing.tables import SwarmTable
 
 Array = NDArray[np.float64]
@@ -87,13 +88,49 @@ def test_log_linear_recovers_the_optimum() -> None:
 
 @pytest.mark.parametrize("design", ["sobol", "d-optimal"])
 def test_other_designs(design: str) -> None:
+    """What is left is the law's misfit: 300 Dirichlet runs in place of 36 leave 11 %."""
     tree = domains()
     regrets = [regret(World(seed), tree, "log-linear", design, 0.005) for seed in range(10)]
     assert np.median(regrets) < 0.15, regrets
 
 
-@pytest.mark.parametrize(("family", "worlds"), [("gp", 3), ("nearest", 3), ("lightgbm", 1)])
-def test_no_family_proposes_worse_than_natural(family: str, worlds: int) -> None:
+@pytest.mark.parametrize(
+    ("family", "design", "worlds"),
+    [
+        ("gp", "dirichlet", (0, 9, 13)),
+        ("nearest", "dirichlet", (0, 9, 13)),
+        ("lightgbm", "dirichlet", (0,)),
+        # Where the family's own optimum is worse than natural.
+        ("power-law", "dirichlet", (28,)),
+        ("power-law", "d-optimal", (4, 13)),
+        ("linear", "dirichlet", (13, 19)),
+    ],
+)
+def test_no_family_proposes_worse_than_natural(
+    family: str, design: str, worlds: tuple[int, ...]
+) -> None:
     tree = domains()
-    regrets = [regret(World(seed), tree, family, "dirichlet", 0.005) for seed in range(worlds)]
-    assert max(regrets) < 1, regrets
+    regrets = [regret(World(seed), tree, family, design, 0.005) for seed in worlds]
+    assert max(regrets) < 1 + 1e-6, regrets
+
+
+def test_a_second_opinion_is_said_and_only_heeded_where_it_knows_better() -> None:
+    """Linear losses: the straight law predicts best and goes where it wants to. Planted ones: the
+    straight law's corner is refused, and the reader is told."""
+    tree, rng = domains(), np.random.default_rng(0)
+    X = sample_swarm(tree, SwarmSettings(36)).X
+    names, targets = tuple(f"r{i:02}" for i in range(36)), tuple(f"t{i}" for i in range(TARGETS))
+    q, w = tree.prior(), np.full(TARGETS, 1 / TARGETS)
+    slopes = rng.normal(0, 1, (M, TARGETS))
+    straight = 5 + X @ slopes + rng.normal(0, NOISE, (36, TARGETS))
+    corner = np.eye(M)[int((slopes @ w).argmin())]
+    fit = fit_swarm(SwarmTable(names, tree.names, targets, X, straight), "linear", curve=False)
+    assert second_opinion(fit, w, q, corner) is None
+    bent = World(13).measured(X)
+    fit = fit_swarm(SwarmTable(names, tree.names, targets, X, bent), "linear", curve=False)
+    proposal = propose(
+        fit, tree.constraints(), prior=dict(zip(tree.names, q.tolist(), strict=True)),
+        kl=0.005, refits=0,
+    )  # fmt: skip
+    assert any("of the way there" in line for line in proposal.warnings)
+    assert second_opinion(fit_swarm(fit.table, "log-linear", curve=False), w, q, corner) is None
