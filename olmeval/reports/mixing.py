@@ -25,6 +25,7 @@ from olmeval.reports.tables import breakable, grid
 Array = NDArray[np.float64]
 Proposals = Mapping[str, Mapping[str, Any]]
 FORMAT = "olmeval-mixing-report/1"
+QUANTILES = 40
 TIGHT = "padding:.3rem .3rem;font-size:.78rem"
 
 
@@ -117,7 +118,7 @@ def _body(
     if warnings:
         items = "".join(f"<li>{escape(line)}</li>" for line in warnings)
         yield section("Warnings", "", f"<details open><summary>{len(warnings)} "
-                      f"warnings</summary><ul>{items}</ul></details>")  # fmt: skip
+                      f"warning{'s' * (len(warnings) > 1)}</summary><ul>{items}</ul></details>")  # fmt: skip
     drawn = [_figure(f) for f in figures]
     if given:
         yield section(
@@ -155,8 +156,10 @@ def _promise(name: str, p: Mapping[str, Any], level: str) -> Iterable[str]:
     sure = ""
     if u := p["uncertainty"]:
         a, b = u["gain"]
+        # The 2.5 % quantile of few refits is their least.
+        kind = "95 %" if u["refits"] >= QUANTILES else "range"
         sure = (
-            f" (95 % over {u['refits']} refits: {a:.4f} to {b:.4f}; {100 * u['beats_natural']:.0f} "
+            f" ({kind} over {u['refits']} refits: {a:.4f} to {b:.4f}; {100 * u['beats_natural']:.0f} "
             f"% put it before natural, {100 * u['beats_best_row']:.0f} % before the best run)"
         )
     yield (

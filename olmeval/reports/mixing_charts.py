@@ -12,7 +12,7 @@ from olmeval.mixing.names import short_names
 
 Array = NDArray[np.float64]
 Proposals = Mapping[str, Mapping[str, Any]]
-TICKS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+TICKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 GREY, BEST, WORST, NATURAL, RUN = 6, 2, 1, 7, 4
 PROPOSED = (0, 3, 5)
 """Colours of the style sheet."""
