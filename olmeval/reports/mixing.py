@@ -117,8 +117,9 @@ def _body(
     warnings = [*fit.warnings, *(f"{n}: {w}" for n, p in given.items() for w in p["warnings"])]
     if warnings:
         items = "".join(f"<li>{escape(line)}</li>" for line in warnings)
-        yield section("Warnings", "", f"<details open><summary>{len(warnings)} "
-                      f"warning{'s' * (len(warnings) > 1)}</summary><ul>{items}</ul></details>")  # fmt: skip
+        count = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}"
+        inner = f"<details open><summary>{count}</summary><ul>{items}</ul></details>"
+        yield section("Warnings", "", inner)
     drawn = [_figure(f) for f in figures]
     if given:
         yield section(
@@ -159,8 +160,8 @@ def _promise(name: str, p: Mapping[str, Any], level: str) -> Iterable[str]:
         # The 2.5 % quantile of few refits is their least.
         kind = "95 %" if u["refits"] >= QUANTILES else "range"
         sure = (
-            f" ({kind} over {u['refits']} refits: {a:.4f} to {b:.4f}; {100 * u['beats_natural']:.0f} "
-            f"% put it before natural, {100 * u['beats_best_row']:.0f} % before the best run)"
+            f" ({kind} over {u['refits']} refits: {a:.4f} to {b:.4f}; "
+            f"{100 * u['beats_natural']:.0f} % put it before natural, {100 * u['beats_best_row']:.0f} % before the best run)"
         )
     yield (
         f"{name}: predicted gain over natural {p['gain']:.4f}{sure}. Predicted mean loss "

@@ -120,7 +120,8 @@ def test_every_figure_is_drawn(folder: Path) -> None:
 def test_the_page_says_what_a_reader_needs(folder: Path) -> None:
     page = (folder / "page.html").read_text().split("<script")[0]
     assert "<i>a</i>" not in page and "&lt;i&gt;a" in page and "near &amp; far" in page
-    for words in ("predicted gain over natural", "(range over 20 refits", "maximum at 0.300", "Rank 5 of 5",
+    for words in ("predicted gain over natural", "(range over 20 refits",
+                  "maximum at 0.300", "Rank 5 of 5",
                   "out of fold", "Effect of each domain", "90 % of refits"):  # fmt: skip
         assert words in page
     # A coloured cell for every effect whose interval leaves 0 out.
