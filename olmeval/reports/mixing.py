@@ -161,7 +161,8 @@ def _promise(name: str, p: Mapping[str, Any], level: str) -> Iterable[str]:
         kind = "95 %" if u["refits"] >= QUANTILES else "range"
         sure = (
             f" ({kind} over {u['refits']} refits: {a:.4f} to {b:.4f}; "
-            f"{100 * u['beats_natural']:.0f} % put it before natural, {100 * u['beats_best_row']:.0f} % before the best run)"
+            f"{100 * u['beats_natural']:.0f} % put it before natural, "
+            f"{100 * u['beats_best_row']:.0f} % before the best run)"
         )
     yield (
         f"{name}: predicted gain over natural {p['gain']:.4f}{sure}. Predicted mean loss "
