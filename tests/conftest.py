@@ -2,6 +2,7 @@
 
 import os
 import pydoc_data.topics
+import signal
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["OLMEVAL_STORE"] = tempfile.mkdtemp(prefix="olmeval-store-")
 
 import pytest
+
+# A shell may start jobs with SIGINT ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
