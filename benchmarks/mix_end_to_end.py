@@ -25,7 +25,10 @@ from olmeval.trainer.corpus import build_demo_corpus
 
 FIRST = ("arithmetic", "code", "facts", "noise", "prose")
 ADDED = "patterns"
-TASKS = ("basic_skills:bpb", "codex_humaneval:bpb:0shot", "minerva_math_algebra:bpb:0shot")
+TASKS = (
+    "basic_skills_arithmetic:bpb:0shot", "basic_skills_coding:bpb:0shot",
+    "codex_humaneval:bpb:0shot", "minerva_math_algebra:bpb:0shot",
+)  # fmt: skip
 SEEDS = (101, 102, 103)
 
 
@@ -78,7 +81,8 @@ class Steps:
         self.count: dict[str, int] = {}
         self.recipe = (
             "cpu-0.7m", f"data.root={corpus}", f"train.tokens={tokens}", "data.repeat=clip",
-            "train.precision=bfloat16", "checkpoint.every=100000",
+            "train.precision=bfloat16", "train.batch_size=4", "optimizer.lr=6e-3",
+            "checkpoint.every=100000",
         )  # fmt: skip
         self.score = [f"--tasks={task}" for task in TASKS] + [f"--limit={limit}"]
 
