@@ -41,7 +41,7 @@ def effects_at(
 
     raised = np.concatenate([center[None], center + step * (np.eye(len(center)) - center)])
     count = DEFAULT_REFITS[fit.model.family] if refits is None else refits
-    sign = np.where(np.isnan(fit.table.mirrors()), 1.0, -1.0)
+    sign = np.where(np.isnan(fit.table.reflections()), 1.0, -1.0)
     losses = fit.model.predict(raised)
     value = sign * (losses[1:] - losses[0])
     half = np.full(value.shape, np.inf)

@@ -64,8 +64,8 @@ class MixtureFit:
         return np.minimum(a, b), np.maximum(a, b)
 
     def _own_direction(self, losses: Array) -> Array:
-        mirrors = self.table.mirrors()
-        return np.where(np.isnan(mirrors), losses, mirrors - losses)
+        reflections = self.table.reflections()
+        return np.where(np.isnan(reflections), losses, reflections - losses)
 
     def save(self, folder: Path) -> Path:
         """Writes ``fit.json``: data, parameters and scores; no code, readable by anything."""

@@ -121,8 +121,8 @@ def propose(
     center = _obeying(q, constraints)
     optimum: Optimum | None = None
     bounds = [(target_place(t, fit.table.targets), v) for t, v in (limits or {}).items()]
-    mirrors = fit.table.mirrors()
-    as_losses = [(j, v if np.isnan(mirrors[j]) else mirrors[j] - v) for j, v in bounds]
+    reflections = fit.table.reflections()
+    as_losses = [(j, v if np.isnan(reflections[j]) else reflections[j] - v) for j, v in bounds]
     if worst or limits:
         x = _several(fit, w, constraints, q, center, kl, worst, as_losses)
     elif fit.model.convex:

@@ -47,22 +47,22 @@ class SwarmTable:
     """Fingerprints of the domains that the scores speak of, where they are known."""
 
     def losses(self) -> Array:
-        """``Y`` turned so that less is better and all is positive; see :meth:`mirrors`."""
-        mirrors = self.mirrors()
-        return np.where(np.isnan(mirrors), self.Y, mirrors - self.Y)
+        """``Y`` turned so that less is better and all is positive; see :meth:`reflections`."""
+        reflections = self.reflections()
+        return np.where(np.isnan(reflections), self.Y, reflections - self.Y)
 
-    def mirrors(self) -> Array:
+    def reflections(self) -> Array:
         """For targets of which more is better, the score that counts as a loss of 0; else nan.
 
         1 for scores up to 1, 100 for scores up to 100, else the largest plus the range.
         """
-        mirrors = np.full(len(self.targets), np.nan)
+        reflections = np.full(len(self.targets), np.nan)
         for j, target in enumerate(self.targets):
             if target in self.higher:
                 low, top = float(self.Y[:, j].min()), float(self.Y[:, j].max())
                 ends = [end for end in (1.0, 100.0) if low >= 0 and top <= end]
-                mirrors[j] = ends[0] if ends else top + (top - low)
-        return mirrors
+                reflections[j] = ends[0] if ends else top + (top - low)
+        return reflections
 
     def grouped(self, groups: Mapping[str, Sequence[str]]) -> "SwarmTable":
         """The mean score of every group {name: targets} in place of the targets."""

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 IGNORE_INDEX = -100
 
@@ -53,7 +53,7 @@ def linear_cross_entropy(
     return entropy + z_weight * squares.detach(), entropy.detach()
 
 
-@torch.library.custom_op("olmeval::linear_cross_entropy", mutates_args=())  # type: ignore[untyped-decorator]
+@library.custom_op("olmeval::linear_cross_entropy", mutates_args=())  # type: ignore[untyped-decorator]
 def _linear_cross_entropy(
     hidden: Tensor, weight: Tensor, index: Tensor, scale: Tensor, z_weight: float, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -5,32 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 from click.testing import CliRunner, Result
 
 from olmeval.cli.main import cli
 from olmeval.errors import UserError
+from tests.cli.runs import write_run
 
 
 def call(*args: object) -> Result:
     return CliRunner().invoke(cli, ["gate", *map(str, args)])
-
-
-def write_run(folder: Path, values: list[float]) -> Path:
-    folder.mkdir(parents=True)
-    n = len(values)
-    pd.DataFrame(
-        {
-            "task": "t", "doc_id": range(n), "native_id": [f"q{k}" for k in range(n)],
-            "cluster": None, "status": "ok", "metric": "acc", "value": values,
-        }
-    ).to_parquet(folder / "instances.parquet")  # fmt: skip
-    score = {"value": sum(values) / n, "stderr": 0.1, "n": n, "higher_is_better": True}
-    result = {"primary_metric": "acc", "metrics": {"acc": score}, "hash": "h", "errors": 0}
-    (folder / "metrics.json").write_text(json.dumps({"tasks": {"t": result}}))
-    info = {"model": {"name": folder.name, "metadata": {}}, "status": "complete"}
-    (folder / "run.json").write_text(json.dumps(info))
-    return folder
 
 
 def test_record_then_check(tmp_path: Path) -> None:
