@@ -5,14 +5,21 @@
   const plots = [...document.querySelectorAll(".plot")];
   const hidden = new Set();
   const coarse = matchMedia("(pointer: coarse)").matches;
-  const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.hidden = true;
+
+  /* A variable may be light-dark(...), which only the colour of an element resolves. */
+  function variable(name) {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
+  }
 
   function themed(figure) {
     const ink = variable("--ink"), faint = variable("--faint"), ground = variable("--ground");
     const data = figure.data.map((trace) => {
       const color = variable("--series-" + trace.meta.color);
       const visible = !hidden.has(trace.meta.series);
-      if (trace.meta.band) return { ...trace, visible, fillcolor: color + "2e" };
+      if (trace.meta.band) return { ...trace, visible, fillcolor: color.replace("rgb(", "rgba(").replace(")", ", .18)") };
       return {
         ...trace, visible,
         line: { ...trace.line, color },
