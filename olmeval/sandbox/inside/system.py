@@ -1,0 +1,84 @@
+"""System calls that Python does not wrap, through ctypes; errors are :class:`OSError`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_machine = platform.machine()
+
+# Numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(_machine, -1)
+SYS_CAPSET = {"x86_64": 126, "aarch64": 91}.get(_machine, -1)
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 22, 24
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+_CAP_VERSION_3 = 0x20080522
+
+
+def syscall(number: int, *args: object) -> int:
+    """A raw system call."""
+    result: int = _libc.syscall(ctypes.c_long(number), *args)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def prctl(option: int, *args: int) -> None:
+    values = [ctypes.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
+    if _libc.prctl(option, *values) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "prctl {}".format(option))  # noqa: UP032
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    result = _libc.mount(
+        source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode()
+    )
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), target)
+
+
+def unshare(flags: int) -> None:
+    if _libc.unshare(flags) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "unshare")
+
+
+def fork(flags: int = 0) -> int:
+    """Like :func:`os.fork`, the child in new namespaces; needs a process of one thread."""
+    if not flags:
+        return os.fork()
+    python = ctypes.pythonapi
+    python.PyOS_BeforeFork()
+    # PyDLL keeps the interpreter's lock, which the child therefore holds too.
+    pid: int = python.syscall(
+        ctypes.c_long(SYS_CLONE), ctypes.c_ulong(flags | 17), None, None, None, None
+    )
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+        return 0
+    python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError("cannot create namespaces")
+    return pid
+
+
+def drop_capabilities() -> None:
+    """Gives up every capability, for good: bounding set, then effective, permitted, inheritable."""
+    for number in range(64):
+        if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) < 0:
+            break  # the first number the kernel does not know
+    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
+    syscall(SYS_CAPSET, header, (ctypes.c_uint32 * 6)())
