@@ -34,7 +34,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Role:
-    """One isolated process: a runner of ``olmeval/sandbox/inside`` and what it reads."""
+    """One isolated process: a runner of ``olmeval/sandbox/inside`` and what it reads.
+
+    A runner is a module of the standard library alone with one function ``run(payload: bytes,
+    report: int, peer: int) -> None``: descriptors of the pipe that becomes :attr:`Part.report`
+    (whatever is written, also by a candidate that finds it) and of the socket to the other role
+    (-1 where there is none). It ends the process itself or returns, which is exit code 0. Hashes
+    of strings are the same in every process (``PYTHONHASHSEED=0``).
+    """
 
     runner: str
     payload: bytes
