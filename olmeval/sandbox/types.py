@@ -40,7 +40,8 @@ class Role:
     report: int, peer: int) -> None``: descriptors of the pipe that becomes :attr:`Part.report`
     (whatever is written, also by a candidate that finds it) and of the socket to the other role
     (-1 where there is none). It ends the process itself or returns, which is exit code 0. Hashes
-    of strings are the same in every process (``PYTHONHASHSEED=0``).
+    of strings are the same in every process (``PYTHONHASHSEED=0``). Its imports name the whole
+    path (``from olmeval.sandbox.inside import ...``): the jail has that one folder of the package.
     """
 
     runner: str
