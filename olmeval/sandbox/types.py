@@ -36,12 +36,8 @@ class Limits:
 class Role:
     """One isolated process: a runner of ``olmeval/sandbox/inside`` and what it reads.
 
-    A runner is a module of the standard library alone with one function ``run(payload: bytes,
-    report: int, peer: int) -> None``: descriptors of the pipe that becomes :attr:`Part.report`
-    (whatever is written, also by a candidate that finds it) and of the socket to the other role
-    (-1 where there is none). It ends the process itself or returns, which is exit code 0. Hashes
-    of strings are the same in every process (``PYTHONHASHSEED=0``). Its imports name the whole
-    path (``from olmeval.sandbox.inside import ...``): the jail has that one folder of the package.
+    ``olmeval/sandbox/inside/__init__.py`` says what a runner is. Hashes of strings are the same in
+    every process (``PYTHONHASHSEED=0``), so that the order of a set never decides a verdict.
     """
 
     runner: str
