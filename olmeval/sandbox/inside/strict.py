@@ -1,0 +1,464 @@
+"""Runner of the strict verdict: the tests in one process, what they test in another.
+
+The *tester* runs the benchmark's tests and is trusted. Every name in them that the program under
+test must define is a stub; a call of it crosses a socket to the *candidate*, which alone runs what
+the model wrote and sees arguments, never the tests. Only plain data comes back
+(:mod:`olmeval.sandbox.inside.strict_wire`) and it is compared in the tester, so nothing that the
+candidate does to its own interpreter makes a test pass.
+
+An object that is no plain data stays in the candidate and crosses as a handle. Equality with a
+handle is identity: asking the candidate whether its object is equal would be asking it whether it
+passed. Arguments that the candidate changed in place are changed in the tester, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib
+import json
+import operator
+import os
+import socket
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from olmeval.sandbox.inside.asserts import MARK, instrumented
+from olmeval.sandbox.inside.strict_wire import Channel, Codec, EndedError
+
+STDLIB: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
+# Modules whose functions the tests may be given in place of a stub: ``from math import isclose``
+# in the program must not let the program say what is close.
+HARMLESS = {
+    "builtins", "math", "cmath", "operator", "_operator", "itertools", "collections", "fractions",
+    "decimal", "statistics", "datetime", "string", "bisect", "_bisect", "heapq", "_heapq", "re",
+}  # fmt: skip
+PLAIN_CONTAINERS = (list, dict, set, bytearray)
+
+
+class NotPlainError(Exception):
+    """The tests pass something that cannot cross: they need the candidate's own process."""
+
+
+def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
+    """``payload`` is JSON: ``program`` for the candidate; ``tests``, ``prompt`` and ``nonce`` for
+    the tester, which writes its findings to ``report``."""
+    assert peer is not None
+    order = json.loads(payload)
+    if "program" in order:
+        _Candidate(Channel(peer)).serve(order["program"])
+        return
+    try:
+        found = _test(order, _Tester(Channel(peer)))
+    except NotPlainError as error:
+        found = {"status": "fallback", "error": str(error)}
+    except ImportError as error:
+        found = {"status": "broken", "error": f"the tests need {error.name}"}
+    found["nonce"] = order["nonce"]
+    data = json.dumps(found).encode()
+    while data:
+        data = data[os.write(report, data) :]
+
+
+class _Side:
+    """One end of the conversation. Asking may be answered by a question in return."""
+
+    def __init__(self, channel: Channel):
+        self._channel = channel
+        self._kept: list[Any] = []
+        self._number: dict[int, int] = {}
+        self._codec = Codec(self._keep, self._find)
+
+    def _keep(self, value: Any) -> list[Any]:
+        raise NotImplementedError
+
+    def _find(self, data: list[Any]) -> Any:
+        raise NotImplementedError
+
+    def _operation(self, name: str) -> Callable[..., Any]:
+        raise NotImplementedError
+
+    @property
+    def ended(self) -> bool:
+        """The other side is gone."""
+        return self._channel.ended
+
+    def _handle(self, value: Any) -> int:
+        if id(value) not in self._number:
+            # Kept for good, so that no other object gets its id.
+            self._number[id(value)] = len(self._kept)
+            self._kept.append(value)
+        return self._number[id(value)]
+
+    def ask(self, operation: str, handle: int, args: Sequence[Any], words: dict[str, Any]) -> Any:
+        """What the other side's ``operation`` on its object gives; raises what that raises."""
+        memo: dict[int, int] = {}
+        sent = [self._codec.encode(a, memo) for a in args]
+        named = {k: self._codec.encode(v, memo) for k, v in words.items()}
+        self._channel.send(["ask", operation, handle, sent, named])
+        while True:
+            message = self._channel.receive()
+            if message[0] != "ask":
+                break
+            self.answer(message)
+        kind, content, changed = message
+        if changed is not None:
+            now = self._codec.decode(["t", changed], [])
+            _merge(args, now, set())
+        if kind == "error":
+            raise _exception(*content)
+        if isinstance(content, list) and content[0] == "argument":
+            return args[content[1]]
+        return self._codec.decode(content, [])
+
+    def answer(self, message: Any) -> None:
+        """Does what the other side asks and tells it the result."""
+        _, operation, handle, sent, named = message
+        memo: list[Any] = []
+        args = [self._codec.decode(a, memo) for a in sent]
+        words = {k: self._codec.decode(v, memo) for k, v in named.items()}
+        target = None if handle < 0 else self._kept[handle]
+        try:
+            result = self._operation(operation)(target, *args, **words)
+            same = [k for k, a in enumerate(args) if a is result]
+            if same and isinstance(result, PLAIN_CONTAINERS):
+                reply: list[Any] = ["value", ["argument", same[0]]]
+            else:
+                reply = ["value", self._codec.encode(result, {})]
+        except EndedError:
+            raise
+        except BaseException as error:
+            names = [c.__name__ for c in type(error).__mro__]
+            texts = [a for a in error.args if type(a) in (str, int, float, bool)]
+            reply = ["error", [names, texts]]
+        changed = None
+        if memo:
+            after: dict[int, int] = {}
+            now = [self._codec.encode(a, after) for a in args]
+            changed = now if now != sent else None
+        self._channel.send([*reply, changed])
+
+
+class _Tester(_Side):
+    """The trusted end: objects of the other side are :class:`Remote`, its own are functions."""
+
+    def _keep(self, value: Any) -> list[Any]:
+        if isinstance(value, Remote):
+            return ["own", object.__getattribute__(value, "_handle")]
+        name = _importable(value)
+        if name is not None:
+            return name
+        if isinstance(value, (types.FunctionType, functools.partial, types.MethodType)):
+            return ["theirs", self._handle(value)]
+        raise NotPlainError(f"the tests pass a {type(value).__name__}")
+
+    def _find(self, data: list[Any]) -> Any:
+        tag, *rest = data
+        if tag == "theirs":
+            return Remote(self, int(rest[0]))
+        if tag == "own":
+            return self._kept[rest[0]]
+        if tag == "raised":
+            return _exception_class(rest[0])
+        if tag == "import" and rest[0] in HARMLESS and rest[1].isidentifier():
+            # What it names is run here: never an object whose equality somebody else defines.
+            found = _imported(*rest)
+            if rest[1][0] != "_" and isinstance(found, (type, *FUNCTIONS)):
+                return found
+        raise EndedError("a message is malformed")
+
+    def _operation(self, name: str) -> Callable[..., Any]:
+        if name != "call":
+            raise EndedError("a message is malformed")
+        return operator.call if hasattr(operator, "call") else _call
+
+
+class _Candidate(_Side):
+    """The other end: runs the program, then what the tester asks for."""
+
+    def __init__(self, channel: Channel):
+        super().__init__(channel)
+        # As the published benchmark runs it: no name of its own, so "__name__" is "builtins".
+        self._names: dict[str, Any] = {}
+
+    def serve(self, program: str) -> None:
+        """Runs the program when asked to, then answers until the tester ends."""
+        self._program = program
+        while True:
+            try:
+                message = self._channel.receive()
+            except EndedError:
+                os._exit(0)
+            self.answer(message)
+            try:
+                sys.stdout.flush()
+            except Exception:
+                continue
+
+    def _keep(self, value: Any) -> list[Any]:
+        if isinstance(value, type) and issubclass(value, BaseException):
+            return ["raised", [c.__name__ for c in value.__mro__]]
+        return _importable(value) or ["theirs", self._handle(value)]
+
+    def _find(self, data: list[Any]) -> Any:
+        tag, *rest = data
+        if tag == "theirs":
+            return lambda *args, **words: self.ask("call", rest[0], args, words)
+        if tag == "own":
+            return self._kept[rest[0]]
+        return _imported(*rest)
+
+    def _operation(self, name: str) -> Callable[..., Any]:
+        if name == "load":
+            return self._load
+        if name == "names":
+            return lambda _, *names: {n: self._names[n] for n in names if n in self._names}
+        return OPERATIONS[name]
+
+    def _load(self, _: Any) -> None:
+        exec(compile(self._program, "<program>", "exec"), self._names)
+
+
+def _call(function: Callable[..., Any], *args: Any, **words: Any) -> Any:
+    return function(*args, **words)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "call": _call, "getattr": getattr, "setattr": setattr, "iter": iter, "next": next, "len": len,
+    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
+    "str": str, "repr": repr, "bool": bool, "int": int, "float": float, "enter": lambda v:
+    v.__enter__(), "exit": lambda v: v.__exit__(None, None, None),
+}  # fmt: skip
+
+
+class Remote:
+    """An object that stays in the candidate. It is equal to itself alone."""
+
+    __slots__ = ("_handle", "_side")
+
+    def __init__(self, side: _Tester, handle: int):
+        object.__setattr__(self, "_side", side)
+        object.__setattr__(self, "_handle", handle)
+
+    def __call__(self, *args: Any, **words: Any) -> Any:
+        return _ask(self, "call", *args, **words)
+
+    def __getattr__(self, name: str) -> Any:
+        # What Python looks up by itself (copy, pickle, context managers) is no test's business.
+        if name.startswith("__") and name not in ("__name__", "__doc__", "__dict__"):
+            raise AttributeError(name)
+        return _ask(self, "getattr", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _ask(self, "setattr", name, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator: Iterator[Any] = _ask(self, "iter")
+        return iterator
+
+    def __next__(self) -> Any:
+        return _ask(self, "next")
+
+    def __getitem__(self, key: Any) -> Any:
+        return _ask(self, "getitem", key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        _ask(self, "setitem", key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        _ask(self, "delitem", key)
+
+    def __len__(self) -> int:
+        return int(_ask(self, "len"))
+
+    def __bool__(self) -> bool:
+        return _ask(self, "bool") is True
+
+    def __int__(self) -> int:
+        return int(_ask(self, "int"))
+
+    def __float__(self) -> float:
+        return float(_ask(self, "float"))
+
+    def __str__(self) -> str:
+        return str(_ask(self, "str"))
+
+    def __repr__(self) -> str:
+        return str(_ask(self, "repr"))
+
+
+def _ask(remote: Remote, operation: str, *args: Any, **words: Any) -> Any:
+    side: _Tester = object.__getattribute__(remote, "_side")
+    return side.ask(operation, object.__getattribute__(remote, "_handle"), args, words)
+
+
+def _importable(value: Any) -> list[Any] | None:
+    """How the other side imports the same object of Python itself; None where it cannot."""
+    if isinstance(value, types.ModuleType):
+        return ["import", value.__name__, ""] if value.__name__ in STDLIB else None
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    root = module.partition(".")[0]
+    if root not in STDLIB or module not in sys.modules:
+        return None
+    try:
+        found = operator.attrgetter(name)(sys.modules[module])
+    except AttributeError:
+        return None
+    return ["import", module, name] if found is value else None
+
+
+def _imported(module: str, name: str) -> Any:
+    if module.partition(".")[0] not in STDLIB:
+        raise EndedError("a message is malformed")
+    found = importlib.import_module(module)
+    return operator.attrgetter(name)(found) if name else found
+
+
+def _exception_class(names: list[str]) -> type[BaseException]:
+    """The class of that name here, or a new one derived from its nearest known base."""
+    if "Exception" not in names:
+        return EndedError
+    known = next(n for n in names if isinstance(getattr(builtins, n, None), type))
+    base: type[BaseException] = getattr(builtins, known)
+    if not issubclass(base, Exception):
+        return EndedError
+    if known == names[0]:
+        return base
+    return CLASSES.setdefault(names[0], type(names[0], (base,), {}))
+
+
+CLASSES: dict[str, type[BaseException]] = {}
+
+
+def _exception(names: list[str], texts: list[Any]) -> BaseException:
+    kind = _exception_class(names)
+    if kind is EndedError:
+        return EndedError(f"the program raised {names[0]}")
+    try:
+        return kind(*texts)
+    except TypeError:
+        # Some need more to be made (UnicodeDecodeError); their name is what tests look at.
+        return CLASSES.setdefault(names[0], type(names[0], (Exception,), {}))(*texts)
+
+
+def _merge(old: Any, new: Any, seen: set[int]) -> Any:
+    """Makes ``old`` equal to ``new`` in place where it can be changed; returns what stands there
+    afterwards."""
+    if isinstance(old, Remote):
+        return old
+    if type(old) is not type(new) or id(old) in seen:
+        return old if id(old) in seen else new
+    if isinstance(old, (tuple, list)):
+        seen.add(id(old))
+        kept = [_merge(o, n, seen) for o, n in zip(old, new)] + list(new[len(old) :])  # noqa: B905
+        if isinstance(old, tuple):
+            # Not rebuilt where all its parts are the ones it has.
+            return old if all(a is b for a, b in zip(old, kept)) else tuple(kept)  # noqa: B905
+        old[:] = kept
+        return old
+    if isinstance(old, dict):
+        seen.add(id(old))
+        kept_items = {k: _merge(old[k], v, seen) if k in old else v for k, v in new.items()}
+        old.clear()
+        old.update(kept_items)
+        return old
+    if hasattr(old, "clear"):
+        old.clear()
+        (old.update if hasattr(old, "update") else old.extend)(new)
+        return old
+    return new
+
+
+def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
+    """Runs the tests; returns the report, without the nonce."""
+    counts: list[int] = []
+    required: set[int] = set()
+    try:
+        side.ask("load", -1, (), {})
+        names = _helpers(order["prompt"])
+        tree = ast.parse(order["tests"])
+        wanted = _wanted(tree, names)
+        given = side.ask("names", -1, wanted, {})
+        names.update({name: given[name] for name in wanted if name in given})
+        _trusted_modules(tree, names)
+        body, required = instrumented(tree.body)
+        names[MARK] = counts.append
+        exec(compile(ast.Module(body, []), "<tests>", "exec"), names)
+    except (NotPlainError, ImportError):
+        raise
+    except BaseException as error:
+        return {"status": "failed", "error": _told(error), "asserts": len(counts)}
+    if side.ended:
+        # Tests may catch everything, and even the end of the candidate.
+        return {"status": "failed", "error": "the program ended early", "asserts": len(counts)}
+    if not required <= set(counts):
+        return {"status": "failed", "error": "asserts were skipped", "asserts": len(counts)}
+    return {"status": "passed", "error": "", "asserts": len(counts)}
+
+
+def _told(error: BaseException) -> str:
+    """Name, message and place in the tests of what ended them."""
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<tests>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    name = type(error).__name__ if not isinstance(error, EndedError) else "Ended"
+    return f"{name}: {str(error)[:500]}" + ("" if line is None else f" (line {line} of the tests)")
+
+
+def _helpers(prompt: str) -> dict[str, Any]:
+    """What the prompt itself defines and imports, without the function that is to be written."""
+    try:
+        body = ast.parse(prompt).body
+        if body and isinstance(body[-1], (ast.FunctionDef, ast.ClassDef)):
+            body = body[:-1]
+    except SyntaxError:
+        # Cut in the middle of its last definition, or no Python at all.
+        lines = prompt.split("\n")
+        starts = [k for k, line in enumerate(lines) if line.startswith(("def ", "class ", "@"))]
+        try:
+            body = ast.parse("\n".join(lines[: starts[-1]])).body if starts else []
+        except SyntaxError:
+            body = []
+    names: dict[str, Any] = {}
+    for statement in body:
+        try:
+            exec(compile(ast.Module([statement], []), "<prompt>", "exec"), names)
+        except Exception:
+            continue  # then the name comes from the candidate, if the tests use it at all
+    return names
+
+
+def _wanted(tree: ast.Module, names: dict[str, Any]) -> list[str]:
+    """Names that the tests use and that only the candidate can define."""
+    nodes = list(ast.walk(tree))
+    used = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    unknown = {n for n in used if n not in names and not hasattr(builtins, n)}
+    bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    bound |= {(n.asname or n.name).partition(".")[0] for n in nodes if isinstance(n, ast.alias)}
+    if unknown - bound - STDLIB:
+        return sorted(unknown)
+    # A problem whose function is called like a builtin ("sum") or like a module ("bisect").
+    return sorted(unknown | _called(tree))
+
+
+def _called(tree: ast.Module) -> set[str]:
+    calls = [n.func for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    return {f.id for f in calls if isinstance(f, ast.Name)}
+
+
+def _trusted_modules(tree: ast.Module, names: dict[str, Any]) -> None:
+    """A module of Python's own is imported here, whatever the candidate calls by its name."""
+    attributes = [n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
+    bases = {b.id for b in attributes if isinstance(b, ast.Name)}
+    for name in (bases - _called(tree)) & STDLIB & set(names):
+        names[name] = importlib.import_module(name)
