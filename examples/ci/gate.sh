@@ -19,5 +19,5 @@ mkdir -p "$GATE_OUTPUT"
 olmeval run --model "$checkpoint" --output "$GATE_OUTPUT/runs" "$@" --tasks $GATE_TASKS
 olmeval gate check "$GATE_OUTPUT/runs" \
   --baseline "$GATE_BASELINE" --policy "$GATE_POLICY" ${GATE_HISTORY:+--history "$GATE_HISTORY"} \
-  --junit "$GATE_OUTPUT/gate.xml" --json "$GATE_OUTPUT/gate.json" \
+  --junit "$GATE_OUTPUT/gate.xml" --output "$GATE_OUTPUT/gate.json" \
   --markdown "${GITHUB_STEP_SUMMARY:-$GATE_OUTPUT/gate.md}" ${GITHUB_ACTIONS:+--annotations}

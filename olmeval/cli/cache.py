@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 at_store = click.option(
     "--store",
+    envvar="OLMEVAL_STORE",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder; default: $OLMEVAL_STORE, else in the cache folder.",
 )
@@ -62,8 +63,14 @@ def stats(store: Path | None, as_json: bool) -> None:
 @click.option("--model", metavar="NAME", help="Models of that name or fingerprint.")
 @click.option("--all", "everything", is_flag=True, help="Every model.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing, say what would be removed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(
-    store: Path | None, older_than: str | None, model: str | None, everything: bool, dry_run: bool
+    store: Path | None,
+    older_than: str | None,
+    model: str | None,
+    everything: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Remove models' answers; conditions given together must all hold.
 
@@ -76,6 +83,11 @@ def prune(
         raise UserError("say what to remove: --older-than 30d, --model NAME or --all")
     age = parse_age(older_than) if older_than else None
     done = prune_store(store, model=model, older_than=age, dry_run=dry_run)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({**asdict(done), "dry_run": dry_run}, indent=2))
+        return
     verb = "would free" if dry_run else "freed"
     click.echo(f"{verb} {_size(done.bytes)} (models: {done.models}, files: {done.segments})")
     if done.in_use:
@@ -88,7 +100,7 @@ def prune(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def verify(store: Path | None, repair: bool, as_json: bool, quiet: bool) -> None:
-    """Read and check every stored answer. Exit code 2 while anything is damaged.
+    """Read and check every stored answer. Exit code 1 while anything is damaged.
 
     Damaged answers are never used: their questions are asked again.
     """
@@ -102,7 +114,7 @@ def verify(store: Path | None, repair: bool, as_json: bool, quiet: bool) -> None
     else:
         _print_verified(found, repair)
     if not all(d.repaired for d in found.damaged):
-        sys.exit(2)
+        sys.exit(1)
 
 
 def _print_verified(found: "Verified", repair: bool) -> None:

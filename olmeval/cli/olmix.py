@@ -1,9 +1,6 @@
 """The ``olmix`` command: data mixing."""
 
-import click
-
-from olmeval import __version__
-from olmeval.cli.main import LazyGroup, run_cli
+from olmeval.cli.groups import root_group, run_cli
 
 COMMANDS = {
     "priors": ("olmeval.cli.olmix_swarm:priors", "Measure tokens and fingerprints of domains."),
@@ -21,14 +18,7 @@ COMMANDS = {
 }
 
 
-@click.group(
-    cls=LazyGroup,
-    commands_at=COMMANDS,
-    epilog="Example: olmix fit swarm/ratios.csv swarm/metrics.csv --output fits/first",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.version_option(__version__, prog_name="olmix")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@root_group("olmix", COMMANDS, "olmix fit swarm/ratios.csv swarm/metrics.csv --output fits/first")
 def cli(debug: bool) -> None:
     """Choose a data mixture from small runs, with error bars on every number."""
 

@@ -25,6 +25,7 @@ FAMILIES = (
 )
 @click.option(
     "--output",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for fit.json, which 'olmix optimize' reads.",

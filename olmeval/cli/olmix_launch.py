@@ -10,6 +10,8 @@ from olmeval.cli.options import GreedyCommand, parse_limit, parse_pairs
 if TYPE_CHECKING:
     from olmeval.mixing.launch import Launched
 
+DIR = click.Path(path_type=Path, file_okay=False)
+
 
 @click.command(
     cls=GreedyCommand,
@@ -20,13 +22,23 @@ if TYPE_CHECKING:
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--tasks", "-t", multiple=True, required=True, help="To score; BPB suites suit best.")
-@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--output", "-o", required=True, type=DIR, help="Folder for the tables.")
 @click.option("--domains", type=click.Path(path_type=Path), help="domains.yaml, if it has blocks.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), help="Of each mixture.")
 @click.option("--limit", help="Documents of each task: a count or a fraction.")
-@click.option("--task-path", "task_paths", multiple=True, type=click.Path(path_type=Path))
 @click.option(
-    "--executor", type=click.Choice(["process", "local", "ray"]), default="local", show_default=True
+    "--task-path",
+    "task_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder with further task files.",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["process", "local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where proxies are trained and scored.",
 )
 @click.option("--workers", type=int, help="Default: one a core, or a GPU.")
 @click.option("--gpus-per-worker", type=float, help="0.5 puts two on each GPU.")
@@ -74,7 +86,7 @@ def launch(
 @click.command(epilog="Example: olmix collect ratios.csv runs/ --output swarms/elsewhere")
 @click.argument("mixtures", type=click.Path(path_type=Path))
 @click.argument("evaluations", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--output", "-o", required=True, type=DIR, help="Folder for the tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def collect(mixtures: Path, evaluations: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Write the tables of proxies that were trained elsewhere.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("fit", type=click.Path(path_type=Path))
 @click.option(
     "--output",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for mix.yaml and proposal.json.",

@@ -10,12 +10,13 @@ import click
 @click.argument("proposals", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--output",
+    "-o",
     type=click.Path(path_type=Path, dir_okay=False),
     default="mixture.html",
     show_default=True,
     help="The page; its numbers go beside it as .json.",
 )
-@click.option("--title", default="Data mixture", show_default=True)
+@click.option("--title", default="Data mixture", show_default=True, help="Of the page.")
 @click.option("--refits", type=int, help="On resampled swarms, for intervals of effects.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers.")
 def report(

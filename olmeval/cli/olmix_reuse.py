@@ -11,7 +11,13 @@ import click
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option("--mix", required=True, type=click.Path(path_type=Path), help="The old mix.yaml.")
-@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for domains.yaml and the plan.",
+)
 @click.option("--release", multiple=True, help="Unchanged domain to search anew nevertheless.")
 @click.option("--fit", type=click.Path(path_type=Path), help="Of the old swarm, for couplings.")
 @click.option("--history", type=click.Path(path_type=Path), help="history.json to continue.")

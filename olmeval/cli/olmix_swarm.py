@@ -13,7 +13,11 @@ from olmeval.mixing.names import short_names
 @click.argument("root", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--domain", "domains", multiple=True, help="Of the folder's; default: all.")
 @click.option(
-    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="YAML file."
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 def priors(root: Path, domains: tuple[str, ...], output: Path, as_json: bool) -> None:
@@ -37,6 +41,7 @@ def priors(root: Path, domains: tuple[str, ...], output: Path, as_json: bool) ->
 @click.argument("domains", type=click.Path(path_type=Path))
 @click.option(
     "--output",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for ratios.csv and swarm.json.",

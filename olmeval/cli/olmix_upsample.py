@@ -18,7 +18,10 @@ from olmeval.cli.olmix_options import parse_numbers
 @click.option("--most", default=7.0, show_default=True, help="Repetition of the best bucket.")
 @click.option("--power", default=1.0, show_default=True, help="Of the curve above what is dropped.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Mixture of the buckets."
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Mixture of the buckets.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def upsample(

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +13,12 @@ class GreedyCommand(click.Command):
     """A command whose repeatable options take all values that follow: ``--tasks a b c``.
 
     Click wants the flag before each value, so it is put there. Commas separate values, too, as in
-    lm-evaluation-harness.
+    lm-evaluation-harness. ``known_as`` maps flags of other tools to ours.
     """
+
+    def __init__(self, *args: Any, known_as: Mapping[str, str] | None = None, **kw: Any):
+        super().__init__(*args, **kw)
+        self.known_as = known_as or {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         repeatable = {
@@ -25,7 +30,10 @@ class GreedyCommand(click.Command):
         spread: list[str] = []
         current = None
         for arg in args:
-            flag, _, value = arg.partition("=")
+            flag, equals, value = arg.partition("=")
+            if flag.startswith("--"):
+                flag = self._ours(flag)
+                arg = flag + equals + value
             if arg in repeatable:
                 current = arg
             elif flag in repeatable and arg.startswith("--"):
@@ -37,6 +45,21 @@ class GreedyCommand(click.Command):
                 current = None
                 spread.append(arg)
         return super().parse_args(ctx, spread)
+
+    def _ours(self, flag: str) -> str:
+        """A long flag with dashes, under our name."""
+        flag = flag.replace("_", "-")
+        return self.known_as.get(flag, flag)
+
+
+def batch_size(value: str | int) -> int:
+    """A number of sequences; ``auto`` (also ``auto:4``) is 0: as many as fit."""
+    text = str(value)
+    if text == "auto" or text.startswith("auto:"):
+        return 0
+    if not text.isdigit():
+        raise click.BadParameter(f"'{text}' is neither a number nor auto")
+    return int(text)
 
 
 def parse_limit(text: str | None) -> int | float | None:
@@ -63,3 +86,23 @@ def parse_pairs(flag: str, items: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"{flag} '{item}': the value is not valid YAML") from None
     return parsed
+
+
+def with_shots(specs: Sequence[str], shots: int | None, task_paths: Sequence[Path]) -> list[str]:
+    """``specs`` asked with so many examples, as ``--num-fewshot`` of lm-evaluation-harness does.
+
+    Raises :class:`UserError` for a name that says its own number.
+    """
+    if shots is None:
+        return list(specs)
+    from olmeval.tasks.spec import parse, with_parts
+    from olmeval.tasks.suites import load_suites
+
+    suites = load_suites(task_paths)
+    for spec in specs:
+        if spec in suites or "::" in spec:
+            raise UserError(
+                f"--num-fewshot {shots}: '{spec}' says itself how many examples are shown; name "
+                "tasks instead, such as arc_easy:rc"
+            )
+    return [str(with_parts(parse(spec), [f"{shots}shot"], spec)) for spec in specs]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from olmeval.cli.options import GreedyCommand, parse_limit, parse_pairs
+from olmeval.cli.options import GreedyCommand, batch_size, parse_limit, parse_pairs, with_shots
 
 if TYPE_CHECKING:
     from olmeval.backends.tokenization import Bos
@@ -20,7 +20,18 @@ Examples:
 """
 
 
-@click.command(cls=GreedyCommand, epilog=EPILOG)
+# What lm-evaluation-harness and OLMES call options of ours.
+KNOWN_AS = {
+    "--output-path": "--output",
+    "--output-dir": "--output",
+    "--task": "--tasks",
+    "--num-shots": "--num-fewshot",
+    "--include-path": "--task-path",
+    "--model-type": "--backend",
+}
+
+
+@click.command(cls=GreedyCommand, epilog=EPILOG, known_as=KNOWN_AS)
 @click.option(
     "--model",
     "-m",
@@ -48,6 +59,13 @@ Examples:
 )
 @click.option("--limit", "-L", metavar="N|FRACTION", help="Documents per task, sampled.")
 @click.option(
+    "--num-fewshot",
+    "-f",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Examples in the prompt of every task, as :Nshot in a spec.",
+)
+@click.option(
     "--backend", help="transformers, vllm, native or server; default: transformers, a URL: server."
 )
 @click.option(
@@ -73,8 +91,10 @@ Examples:
 @click.option(
     "--batch-size",
     "-b",
-    type=click.IntRange(min=0),
-    default=0,
+    "sequences",
+    type=batch_size,
+    metavar="N|auto",
+    default="auto",
     help="Sequences a forward pass; default: as many as fit the token budget.",
 )
 @click.option("--row-tokens", type=click.IntRange(min=1), help="Token budget of a forward pass.")
@@ -107,6 +127,7 @@ Examples:
 @click.option("--ray-address", help="auto, ray://host:10001 …; default: a Ray of its own.")
 @click.option(
     "--store",
+    envvar="OLMEVAL_STORE",
     type=click.Path(path_type=Path, file_okay=False),
     help="Answers shared by all runs; default: $OLMEVAL_STORE, else in the cache folder.",
 )
@@ -118,6 +139,7 @@ def run(
     tasks: tuple[str, ...],
     output: Path,
     limit: str | None,
+    num_fewshot: int | None,
     backend: str | None,
     backend_args: tuple[str, ...],
     device: str | None,
@@ -125,7 +147,7 @@ def run(
     tokenizer: str | None,
     bos: "Bos",
     max_length: int | None,
-    batch_size: int,
+    sequences: int,
     row_tokens: int | None,
     window_overlap: int,
     max_new_tokens: int | None,
@@ -157,14 +179,15 @@ def run(
         tokenizer=tokenizer,
         bos=bos,
         max_length=max_length,
-        batch_size=batch_size,
+        batch_size=sequences,
         row_tokens=row_tokens,
         window_overlap=window_overlap,
         max_new_tokens=max_new_tokens,
     )
+    specs = with_shots(tasks, num_fewshot, task_path)
     if dry_run:
         plan = plan_run(
-            models, tasks, limit=parse_limit(limit), settings=settings, task_paths=task_path
+            models, specs, limit=parse_limit(limit), settings=settings, task_paths=task_path
         )
         if as_json:
             click.echo(json.dumps(plan.to_json(), indent=2))
@@ -174,7 +197,7 @@ def run(
     try:
         runs = evaluate_many(
             models,
-            tasks,
+            specs,
             output=output,
             limit=parse_limit(limit),
             settings=settings,

@@ -27,9 +27,10 @@ Examples:
 @click.argument("paths", nargs=-1, required=True, type=FILES)
 @click.option("--map", "mapping", type=FILES, help="YAML: their columns and units to ours.")
 @click.option(
-    "-o", "--output", required=True, type=FILES, help="The long table: a .parquet or .csv file."
+    "--output", "-o", required=True, type=FILES, help="The long table: a .parquet or .csv file."
 )
-def import_(paths: tuple[Path, ...], mapping: Path | None, output: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_(paths: tuple[Path, ...], mapping: Path | None, output: Path, as_json: bool) -> None:
     """Write the long table of PATHS: CSV or Parquet files, or folders of them or of runs."""
     from olmeval.errors import UserError
     from olmeval.files import atomic_path
@@ -44,6 +45,11 @@ def import_(paths: tuple[Path, ...], mapping: Path | None, output: Path) -> None
         else:
             loaded.to_parquet(tmp, index=False)
     counts = {name: loaded[name].nunique() for name in ("run", "task", "metric")}
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"table": str(output), "scores": len(loaded), **counts}, indent=2))
+        return
     click.echo(
         f"{len(loaded):,} scores of {counts['run']:,} runs, {counts['task']:,} tasks and "
         f"{counts['metric']:,} metrics in '{output}'"

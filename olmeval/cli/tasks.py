@@ -1,6 +1,7 @@
 """``olmeval tasks``: list, show, preview, write and check tasks; compare prompts."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,10 @@ def _lines(value: Any) -> list[str]:
     help="A folder with tokenizer.json, or the file; default: a tokenizer of the pulled data.",
 )
 @task_path
-def preview(spec: str, count: int, tokenizer: Path | None, task_paths: tuple[Path, ...]) -> None:
+@as_json
+def preview(
+    spec: str, count: int, tokenizer: Path | None, task_paths: tuple[Path, ...], as_json: bool
+) -> None:
     """Print the exact prompts of SPEC with white space and token borders made visible."""
     from rich.console import Console
     from rich.text import Text
@@ -123,6 +127,10 @@ def preview(spec: str, count: int, tokenizer: Path | None, task_paths: tuple[Pat
 
     loaded, name = load_tokenizer(tokenizer)
     task = load_task(spec, task_paths=task_paths)
+    if as_json:
+        views = [asdict(view) for view in preview_task(task, loaded, count)]
+        click.echo(json.dumps(views, indent=2, ensure_ascii=False))
+        return
     console = Console(highlight=False)
     console.print(f"{task.name}  ({len(task.documents)} documents, tokenizer {name})", style="bold")
     console.print("· space  → tab  ↵ newline  │ token border", style="dim")
@@ -183,11 +191,15 @@ def _styled(pieces: "Sequence[Piece]", color: str) -> "Text":
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder of task files to write to.",
 )
-def new(name: str, source: Path, folder: Path) -> None:
+@as_json
+def new(name: str, source: Path, folder: Path, as_json: bool) -> None:
     """Write the task file NAME.yaml over your own documents, for you to edit."""
     from olmeval.tasks.authoring import new_task
 
     path = new_task(name, source, folder)
+    if as_json:
+        click.echo(json.dumps({"path": str(path)}, indent=2))
+        return
     click.echo(f"wrote {path}; edit it, then: olmeval tasks preview {name} --task-path {folder}")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option(
     "--output",
+    "-o",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for checkpoints and metrics; a run that stopped there is continued.",
 )

@@ -24,7 +24,7 @@ def test_record_then_check(tmp_path: Path) -> None:
     summary.write_text("earlier\n")
     done = call("record", good, "-o", baseline)
     assert done.exit_code == 0 and "1 tasks (0 with checkpoint noise)" in done.output
-    files = ("--junit", tmp_path / "g.xml", "--markdown", summary, "--json", tmp_path / "g.json")
+    files = ("--junit", tmp_path / "g.xml", "--markdown", summary, "--output", tmp_path / "g.json")
     for run, code, word in ((good, 0, "passed"), (bad, 1, "REGRESSED"), (short, 2, "CANNOT TELL")):
         done = call("check", run, "--baseline", baseline, "--annotations", *files)
         assert done.exit_code == code, done.output
