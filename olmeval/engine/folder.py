@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from olmeval import __version__
 from olmeval.backends.base import ModelInfo
@@ -15,8 +15,11 @@ from olmeval.engine.score import instance_table, score_task
 from olmeval.engine.work import Work
 from olmeval.errors import UserError
 from olmeval.files import atomic_path, make_dir, read_json, write_json
-from olmeval.results.answers import Answers, write_answers
+from olmeval.results.answers import ROW_GROUP, Answers, write_answers
 from olmeval.results.suites import answered, score_suites
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILES = ("metrics.json", "responses.parquet", "requests.parquet", "instances.parquet")
 VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "ray", "numpy", "pyarrow")
@@ -80,14 +83,12 @@ class RunFolder:
 
     def finish(self, work: Work, prepared: Prepared, tokenizer: str, answers: Answers) -> None:
         """Scores ``answers`` and writes every file, ``run.json`` last."""
-        import pyarrow.parquet as pq
-
         scores = collect(len(work.requests), prepared, answers)
         scored = [score_task(w, scores, prepared) for w in work.tasks]
         rows = answers.find(prepared.keys + prepared.prompt_keys)
         write_answers(self.path / "responses.parquet", answers.take(rows[rows >= 0]))
         with atomic_path(self.path / "requests.parquet") as tmp:
-            pq.write_table(work.request_table(prepared), tmp, compression="zstd")
+            _write_requests(tmp, work.request_table(prepared))
         instances = instance_table(work.tasks, scored)
         with atomic_path(self.path / "instances.parquet") as tmp:
             instances.to_parquet(tmp, index=False, compression="zstd")
@@ -110,6 +111,20 @@ class RunFolder:
             },
         )
         self.write_status("errors" if errors else "complete", work, tokenizer, finished=_now())
+
+
+def _write_requests(path: Path, table: "pa.Table") -> None:
+    """In small row groups, each with its own contexts, so that one document's are quickly read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = table.schema.get_field_index("context")
+    text = table.schema.field(column)
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for at in range(0, len(table), ROW_GROUP):
+            part = table.slice(at, ROW_GROUP)
+            contexts = part["context"].cast(pa.string()).combine_chunks().dictionary_encode()
+            writer.write_table(part.set_column(column, text, contexts))
 
 
 def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The score phase: stored answers to metrics. No model; can be repeated at any time."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,7 +173,10 @@ def _by_group(
 
 
 def instance_table(works: Sequence[TaskWork], scored: Sequence[TaskScore]) -> pd.DataFrame:
-    """Document by metric, with status ok, error or truncated."""
+    """Document by metric, with status ok, error or truncated.
+
+    ``gold`` is the right choice's number, ``references`` the accepted answers as JSON.
+    """
     frames = []
     for work, score in zip(works, scored, strict=True):
         status = np.where(score.failed, "error", np.where(score.truncated, "truncated", "ok"))
@@ -182,6 +186,10 @@ def instance_table(works: Sequence[TaskWork], scored: Sequence[TaskScore]) -> pd
             "native_id": [i.native_id for i in work.instances],
             "cluster": [i.cluster for i in work.instances],
             "status": status,
+            "gold": pd.array([i.gold for i in work.instances], dtype="Int32"),
+            "references": [
+                json.dumps(i.references) if i.references else None for i in work.instances
+            ],
         }
         frames += [
             pd.DataFrame({**base, "metric": name, "value": value})
