@@ -1,0 +1,115 @@
+"""Finds compilers and interpreters on this machine, in a form that the jail can run.
+
+Inside the jail there are ``/usr`` and the folders that a command mounts, and nothing else: no
+``/etc/alternatives``, no home folder. So a program is its real path, and a toolchain that lives
+elsewhere (rustup, SDKs under ``/opt``) names the folder to mount. As root, the jail's own user is
+an unprivileged one, so that such a folder must be readable by everybody.
+"""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+VERSION = re.compile(r"\d+(?:\.\d+)+")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that can run in the jail: its real path, and host folders it needs there."""
+
+    path: str
+    mounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A program that cannot run in the jail, and why, as the end of a sentence."""
+
+    reason: str
+
+
+@cache
+def find(program: str) -> Tool | Missing:
+    """The first of the places where ``program`` may be that the jail can reach.
+
+    An absolute ``program`` (a library file, say) is looked for at that place alone.
+    """
+    unreachable: Path | None = None
+    for path in _places(program):
+        folder = _mount_of(path)
+        if folder is None:
+            return Tool(str(path), _settings(path))
+        if _readable(path):
+            return Tool(str(path), (str(folder), *_settings(path)))
+        unreachable = unreachable or path
+    if unreachable is not None:
+        return Missing(f"'{unreachable}' cannot be read by the sandbox's user")
+    return Missing(f"'{program}' is not installed")
+
+
+@cache
+def version(path: str, arguments: tuple[str, ...] = ("--version",)) -> str:
+    """The version number that a program prints; "unknown" where it prints none."""
+    try:
+        done = subprocess.run(
+            [path, *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    found = VERSION.search(done.stdout) or VERSION.search(done.stderr)
+    return found[0] if found else "unknown"
+
+
+def _places(program: str) -> list[Path]:
+    if os.path.isabs(program):
+        return [Path(program).resolve()] if os.path.exists(program) else []
+    places = []
+    for folder in [*os.get_exec_path(), "/usr/bin", "/usr/local/bin"]:
+        found = shutil.which(program, path=folder)
+        if found is None:
+            continue
+        real = Path(found).resolve()
+        # rustup puts one program under many names, which asks its own files in the home folder
+        # what to run; the real programs are these.
+        places += _rustup(program) if real.name == "rustup" else [real]
+    return list(dict.fromkeys(places))
+
+
+def _rustup(program: str) -> list[Path]:
+    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
+    found = sorted(home.glob(f"toolchains/*/bin/{program}"))
+    return [p.resolve() for p in sorted(found, key=lambda p: "stable" not in p.parts[-3])]
+
+
+def _mount_of(path: Path) -> Path | None:
+    """The folder to bring along for a program outside ``/usr``: its installation's root."""
+    if path.is_relative_to("/usr"):
+        return None
+    return path.parent.parent if path.parent.name in ("bin", "lib") else path.parent
+
+
+def _settings(path: Path) -> tuple[str, ...]:
+    """Folders under ``/etc`` that Debian moves a program's own settings to."""
+    roots = {
+        "java": sorted(Path("/etc").glob("java-*-openjdk")), "javac": [],
+        "Rscript": [Path("/etc/R")], "mono-sgen": [Path("/etc/mono")],
+        "racket": [Path("/etc/racket")],
+    }  # fmt: skip
+    return tuple(str(folder) for folder in roots.get(path.name, []) if folder.is_dir())
+
+
+def _readable(path: Path) -> bool:
+    if os.geteuid() != 0:
+        return os.access(path, os.R_OK)
+    needed = stat.S_IROTH | stat.S_IXOTH
+    parents = all(p.stat().st_mode & stat.S_IXOTH for p in path.parents)
+    return (
+        parents
+        and path.stat().st_mode & stat.S_IROTH != 0
+        and path.parent.stat().st_mode & needed == needed
+    )
