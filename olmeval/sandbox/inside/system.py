@@ -7,6 +7,7 @@ import os
 import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_locked_libc = ctypes.PyDLL(None, use_errno=True)
 _machine = platform.machine()
 
 # Numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
@@ -62,8 +63,8 @@ def fork(flags: int = 0) -> int:
         return os.fork()
     python = ctypes.pythonapi
     python.PyOS_BeforeFork()
-    # PyDLL keeps the interpreter's lock, which the child therefore holds too.
-    pid: int = python.syscall(
+    # PyDLL keeps the interpreter's lock, which the child therefore holds, too.
+    pid: int = _locked_libc.syscall(
         ctypes.c_long(SYS_CLONE), ctypes.c_ulong(flags | 17), None, None, None, None
     )
     if pid == 0:
@@ -71,7 +72,8 @@ def fork(flags: int = 0) -> int:
         return 0
     python.PyOS_AfterFork_Parent()
     if pid < 0:
-        raise OSError("cannot create namespaces")
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "clone")
     return pid
 
 

@@ -1,0 +1,126 @@
+"""The system calls that a candidate may not make, as a BPF program for seccomp.
+
+A list of what is forbidden, not of what is allowed: programs in nine languages must run, and the
+other walls (namespaces, no capabilities, no_new_privs, limits) stand behind this one. Forbidden is
+what reaches outside the run (sockets, tracing), changes namespaces or mounts, reaches parts of the
+kernel that escapes are found in (io_uring, bpf, userfaultfd, keys), or holds memory that no limit
+sees (memfd, System V shared memory). See seccomp(2), and Docker's default profile for the same
+kind of list.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import struct
+
+from olmeval.sandbox.inside.system import PR_SET_SECCOMP, prctl
+
+_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000  # SECCOMP_RET_*
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_X32 = 0x40000000
+_NEW_NAMESPACE = 0x7E020000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
+_AF_UNIX, _TIOCSTI, _TIOCLINUX = 1, 0x5412, 0x541C
+
+# name: (x86_64, aarch64); -1 where the machine has none.
+_DENIED: dict[str, tuple[int, int]] = {
+    "socket": (41, 198), "ptrace": (101, 117), "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271), "kcmp": (312, 272), "pidfd_getfd": (438, 438),
+    "process_madvise": (440, 440), "process_mrelease": (448, 448),
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
+    "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
+    "move_mount": (429, 429), "open_tree": (428, 428), "mount_setattr": (442, 442),
+    "unshare": (272, 97), "setns": (308, 268),
+    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282),
+    "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218),
+    "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264),
+    "fanotify_init": (300, 262), "fanotify_mark": (301, 263),
+    "quotactl": (179, 60), "quotactl_fd": (443, 443), "swapon": (167, 224), "swapoff": (168, 225),
+    "kexec_load": (246, 104), "kexec_file_load": (320, 294), "init_module": (175, 105),
+    "finit_module": (313, 273), "delete_module": (176, 106), "acct": (163, 89),
+    "reboot": (169, 142), "sethostname": (170, 161), "setdomainname": (171, 162),
+    "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266), "syslog": (103, 116), "vhangup": (153, 58),
+    "lookup_dcookie": (212, 18), "personality": (135, 92), "migrate_pages": (256, 238),
+    "move_pages": (279, 239), "iopl": (172, -1), "ioperm": (173, -1), "uselib": (134, -1),
+    "ustat": (136, -1), "modify_ldt": (154, -1), "_sysctl": (156, -1),
+}  # fmt: skip
+_ABSENT: dict[str, tuple[int, int]] = {  # answered as if the kernel had no such call
+    "clone3": (435, 435),  # its flags lie behind a pointer; C libraries fall back to clone
+    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
+    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+}  # fmt: skip
+_CLONE, _SOCKETPAIR, _IOCTL = (56, 220), (53, 199), (16, 29)
+# Without a pid namespace: nothing leaves the process group by which a run is killed.
+_GROUPS: dict[str, tuple[int, int]] = {"setsid": (112, 157), "setpgid": (109, 154)}
+_SIGNALS = [(62, 129), (234, 131), (200, 130)]  # kill, tgkill, tkill: first argument a process
+_SIGNALS_ABSENT: dict[str, tuple[int, int]] = {
+    "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "pidfd_open": (434, 434),
+}  # fmt: skip
+
+
+def supported(machine: str = platform.machine()) -> bool:
+    """Whether the numbers of this machine's system calls are known here."""
+    return machine in _AUDIT_ARCH
+
+
+def program(
+    machine: str = platform.machine(), *, stay_in_group: bool = False, own_pid: int | None = None
+) -> bytes:
+    """The filter, as an array of ``struct sock_filter``.
+
+    ``stay_in_group`` forbids leaving the process group; ``own_pid`` forbids signals to any other
+    process (for kernels that cannot confine signals). Raises :class:`KeyError` for a machine that
+    is not :func:`supported`.
+    """
+    arch = _AUDIT_ARCH[machine]
+    column = 0 if machine == "x86_64" else 1
+    eperm, enosys = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
+    code: list[tuple[int, int, int, int]] = [
+        (_LOAD, 0, 0, 4),  # seccomp_data.arch
+        (_EQUAL, 1, 0, arch),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, 0),  # seccomp_data.nr
+    ]
+    if column == 0:
+        code += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
+
+    def check(call: tuple[int, int], argument: int, tests: list[tuple[int, int, int]]) -> None:
+        """``tests`` on the low half of an argument: (comparison, value, result where it holds)."""
+        number = call[column]
+        body = [(_LOAD, 0, 0, 16 + 8 * argument)]
+        for comparison, value, result in tests:
+            body += [(comparison, 0, 1, value), (_RETURN, 0, 0, result)]
+        code.append((_EQUAL, 0, len(body) + 1, number))
+        code.extend(body)
+        code.append((_RETURN, 0, 0, _ALLOW if tests[-1][2] != _ALLOW else eperm))
+
+    check(_CLONE, 0, [(_ANY_BIT, _NEW_NAMESPACE, eperm)])
+    check(_SOCKETPAIR, 0, [(_EQUAL, _AF_UNIX, _ALLOW)])
+    check(_IOCTL, 1, [(_EQUAL, _TIOCSTI, eperm), (_EQUAL, _TIOCLINUX, eperm)])
+    denied, absent = dict(_DENIED), dict(_ABSENT)
+    if stay_in_group:
+        denied.update(_GROUPS)
+    if own_pid is not None:
+        for call in _SIGNALS:
+            check(call, 0, [(_EQUAL, 0, _ALLOW), (_EQUAL, own_pid, _ALLOW)])
+        absent.update(_SIGNALS_ABSENT)
+    for calls, result in ((denied, eperm), (absent, enosys)):
+        for numbers in calls.values():
+            if numbers[column] >= 0:
+                code += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, result)]
+    code.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def install(filter_: bytes) -> None:
+    """Puts the filter on this process for good; needs no_new_privs."""
+    description = _Program(len(filter_) // 8, filter_)
+    prctl(PR_SET_SECCOMP, 2, ctypes.addressof(description))
