@@ -14,7 +14,7 @@ from olmeval.mixing.convex import Optimum, optima
 from olmeval.mixing.interior import Oracle
 from olmeval.mixing.problem import Constraints
 from olmeval.mixing.regressors.base import Regressor, replicate_groups
-from olmeval.mixing.regressors.loglinear import LogLinear, weighted_exponentials
+from olmeval.mixing.regressors.loglinear import LogLinear, truncated, weighted_exponentials
 
 Array = NDArray[np.float64]
 DEFAULT_REFITS = {
@@ -26,9 +26,13 @@ DEFAULT_REFITS = {
 
 @dataclass(frozen=True)
 class Refits:
-    """Laws fitted to resampled swarms: ``theta`` (B, n, m + 1), or ``models`` of other families."""
+    """Laws fitted to resampled swarms: ``theta`` (B, n, m + 1), or ``models`` of other families.
+
+    ``seen`` (K, n): the swarm's losses.
+    """
 
     theta: Array | None
+    seen: Array
     models: tuple[Regressor, ...] = ()
 
     def __len__(self) -> int:
@@ -44,8 +48,8 @@ class Refits:
         if self.theta is None:
             return np.stack([model.predict(X) for model in self.models])
         exponents = np.einsum("bnm,km->bkn", self.theta[:, :, 1:], X)
-        losses: Array = np.exp(self.theta[:, None, :, 0]) + np.exp(np.minimum(exponents, 60.0))
-        return losses
+        losses = np.exp(self.theta[:, None, :, 0]) + np.exp(np.minimum(exponents, 60.0))
+        return truncated(losses, self.seen)
 
     def optima(
         self, weights: Array, constraints: Constraints, prior: Array, kl: float
@@ -80,12 +84,12 @@ def refit_on_samples(model: Regressor, count: int, seed: int = 0) -> Refits:
     """``count`` refits of a fitted model on resampled mixtures."""
     samples = resample_rows(model.X_, count, seed)
     if isinstance(model, LogLinear):
-        return Refits(model.resample(samples))
+        return Refits(model.resample(samples), model.Y_)
     models = []
     for weights in samples:
         rows = np.repeat(np.arange(len(weights)), weights.astype(np.int64))
         models.append(model.refit(model.X_[rows], model.Y_[rows]))
-    return Refits(None, tuple(models))
+    return Refits(None, model.Y_, tuple(models))
 
 
 def resample_rows(X: Array, count: int, seed: int = 0) -> Array:

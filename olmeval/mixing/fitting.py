@@ -1,6 +1,6 @@
 """From a swarm's tables to a fitted model with everything one must know to trust it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,20 @@ from olmeval.files import read_json, write_json
 from olmeval.mixing.curve import LearningCurve, Point, learning_curve
 from olmeval.mixing.design import Design, assess, noise_floor
 from olmeval.mixing.regressors.auto import Auto, make_regressor
-from olmeval.mixing.regressors.base import Regressor, typical_halfwidth
+from olmeval.mixing.regressors.base import (
+    Regressor,
+    conformal_halfwidth,
+    replicate_groups,
+    typical_halfwidth,
+)
 from olmeval.mixing.scores import mae, r_squared, rank_correlation, rmse
 from olmeval.mixing.tables import SwarmTable
 
 Array = NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
 FILE = "fit.json"
+Z = 1.645
+"""The 95 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,17 @@ class TargetScore:
     train_rmse: float
     halfwidth: float | None
     noise: float | None
+    predictable: bool
+    """Whether runs that the fit had not seen are put in an order that is not chance."""
 
 
 @dataclass(frozen=True)
 class MixtureFit:
-    """A fitted swarm: losses are predicted by ``model``, scores by :meth:`predict`."""
+    """A fitted swarm: scores are predicted by :meth:`predict`, in the targets' own direction.
+
+    ``model`` is the law alone. A target that it does not predict is predicted by the mean of its
+    runs here, which is better; so it has no say in what mixture is best.
+    """
 
     table: SwarmTable
     model: Regressor
@@ -53,14 +66,32 @@ class MixtureFit:
     curve: LearningCurve | None
     warnings: tuple[str, ...]
 
+    @property
+    def predictable(self) -> NDArray[np.bool_]:
+        """Of each target (n,) whether the law predicts it."""
+        return np.array([score.predictable for score in self.scores])
+
+    def losses(self, X: Array) -> Array:
+        """Losses (k, n) of mixtures."""
+        mean = self.table.losses().mean(axis=0)
+        return np.where(self.predictable, self.model.predict(X), mean)
+
+    def errors(self) -> Array:
+        """Measured less predicted losses (K, n) of the runs, each by a fit that has not seen it."""
+        losses = self.table.losses()
+        return losses - np.where(
+            self.predictable, self.model.out_of_fold(), means_of_others(losses)
+        )
+
     def predict(self, X: Array) -> Array:
         """Scores (k, n) of mixtures, in the targets' own direction."""
-        return self._own_direction(self.model.predict(X))
+        return self._own_direction(self.losses(X))
 
     def interval(self, X: Array, level: float | None = None) -> tuple[Array, Array]:
         """Lower and upper ends (k, n) of the scores' intervals."""
-        low, high = self.model.interval(X, level or self.level)
-        a, b = self._own_direction(low), self._own_direction(high)
+        half = conformal_halfwidth(self.errors(), self.table.X, X, level or self.level)
+        center = self.losses(X)
+        a, b = self._own_direction(center - half), self._own_direction(center + half)
         return np.minimum(a, b), np.maximum(a, b)
 
     def _own_direction(self, losses: Array) -> Array:
@@ -128,6 +159,7 @@ def fit_swarm(
         rmse(inside, Y).tolist(),
         [float(h) if np.isfinite(h) else None for h in half],
         [float(n) if freedom else None for n in floor],
+        predictable(held_out, X, Y).tolist(),
         strict=True,
     )
     design = assess(X, table.domains)
@@ -141,6 +173,25 @@ def fit_swarm(
         curve=learning_curve(model, X, Y) if curve else None,
         warnings=(*table.notes, *design.warnings(), *_doubts(scores, Y, model)),
     )
+
+
+def predictable(held_out: Array, X: Array, Y: Array) -> NDArray[np.bool_]:
+    """Of which targets (n,) held-out predictions (K, n) order the mixtures, as a proposal needs.
+
+    Their rank correlation would come by chance in one case of twenty at most: without
+    association its variance is 1 / (K - 1) over K mixtures (Hotelling and Pabst 1936, "Rank
+    Correlation and Tests of Significance"). R2 would not do: one run far off turns it negative.
+    """
+    mixtures = int(replicate_groups(X).max()) + 1
+    by_chance = Z / np.sqrt(max(mixtures - 1, 1))
+    ordered: NDArray[np.bool_] = rank_correlation(held_out, Y) > by_chance
+    return ordered
+
+
+def means_of_others(Y: Array) -> Array:
+    """For every row of ``Y`` (K, n) the mean of the other rows."""
+    means: Array = (Y.sum(axis=0) - Y) / (len(Y) - 1)
+    return means
 
 
 def load_fit(path: Path) -> MixtureFit:
@@ -181,19 +232,41 @@ def load_fit(path: Path) -> MixtureFit:
         raise CorruptFileError(f"'{path}' is damaged: {error!r}; run 'olmix fit' again") from None
 
 
+def _all_or(count: int, scores: Sequence[TargetScore]) -> str:
+    return "ALL TARGETS" if count == len(scores) else f"{count} of {len(scores)} targets"
+
+
 def _doubts(scores: tuple[TargetScore, ...], Y: Array, model: Regressor) -> list[str]:
     found = []
     constant = [s.target for s, y in zip(scores, Y.T, strict=True) if np.ptp(y) == 0]
     if constant:
         found.append(f"{', '.join(constant)}: the same in every run, so nothing to predict")
-    weak = [s.target for s in scores if s.r2 < 0]
-    if weak:
+    lost = [s for s in scores if not s.predictable and s.target not in constant]
+    if lost:
         found.append(
-            f"{', '.join(weak)}: predicted no better than by the mean; leave out or run more"
+            f"{_all_or(len(lost), scores)} cannot be predicted from the mixture, so no mixture can "
+            f"be chosen for {'it' if len(lost) == 1 else 'them'}: "
+            + ", ".join(
+                f"{s.target} (R2 {s.r2:.2f}, rank {s.rank_correlation:.2f} out of fold)"
+                for s in lost
+            )
+            + "; train proxies for longer, run more of them, or choose other targets"
+        )
+    far = [s.target for s in scores if s.predictable and s.r2 < 0]
+    if far:
+        found.append(
+            f"{', '.join(far)}: the order of runs is predicted, but some run so far off that "
+            "errors are larger than those of the mean"
+        )
+    floor = [s.target for s in lost if s.noise is not None and s.rmse < 2 * s.noise]
+    if floor:
+        found.append(
+            f"{', '.join(floor)}: runs of one mixture differ about as much as runs of different "
+            "ones do; scores of more documents or longer proxies would tell them apart"
         )
     converged = np.asarray(getattr(model, "converged_", True))
-    if not converged.all():
-        names = [s.target for s, ok in zip(scores, np.atleast_1d(converged), strict=True) if not ok]
+    both = zip(scores, np.broadcast_to(converged, len(scores)), strict=True)
+    if names := [s.target for s, ok in both if s.predictable and not ok]:
         found.append(f"{', '.join(names)}: the fit had not converged when it was stopped")
     return found
 

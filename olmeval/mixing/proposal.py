@@ -117,30 +117,33 @@ def propose(
         )
     constraints.check()
     w = target_weights(fit, weights)
+    law = w * fit.predictable
     q, notes = natural(fit, constraints, prior)
+    notes += unpredictable(fit, w, limits)
     center = _obeying(q, constraints)
     optimum: Optimum | None = None
     bounds = [(target_place(t, fit.table.targets), v) for t, v in (limits or {}).items()]
     reflections = fit.table.reflections()
     as_losses = [(j, v if np.isnan(reflections[j]) else reflections[j] - v) for j, v in bounds]
-    if worst or limits:
-        x = _several(fit, w, constraints, q, center, kl, worst, as_losses)
+    if not law.any():
+        x = center
+    elif worst or limits:
+        x = _several(fit, law, constraints, q, center, kl, worst, as_losses)
     elif fit.model.convex:
-        optimum = optima(oracle_of(fit.model, w[None]), [constraints], q[None], kl)[0]
+        optimum = optima(oracle_of(fit.model, law[None]), [constraints], q[None], kl)[0]
         x = optimum.x
         if not optimum.converged:
             notes.append(f"the solver stopped {optimum.gap:.1e} from the optimum")
     else:
         x = _searched(fit, w, constraints, q, center, kl, seed)
-    opinion = None if worst or limits else second_opinion(fit, w, center, x, seed)
+    opinion = None if worst or limits or not law.any() else second_opinion(fit, w, center, x, seed)
     if opinion is not None and opinion.kept < 1:
         x, optimum = opinion.x, None
         notes.append(
-            f"the log-linear law, which predicts unseen runs better, puts the optimum before "
-            f"natural in {100 * opinion.agree:.0f} % of refits: the mixture goes "
-            f"{100 * opinion.kept:.0f} % of the way there"
+            f"{opinion.whose} put the optimum before natural in {100 * opinion.agree:.0f} % of "
+            f"refits: the mixture goes {100 * opinion.kept:.0f} % of the way there"
         )
-    held = _hold(fit, w, constraints, q, kl, optimum, x)
+    held = _hold(fit, law, constraints, q, kl, optimum, x)
     count = DEFAULT_REFITS[fit.model.family] if refits is None else refits
     samples = refit_on_samples(fit.model, count, seed) if count else None
     rows_cost = fit.table.losses() @ w
@@ -154,7 +157,7 @@ def propose(
     if samples is not None:
         same = fit.model.convex and not worst and not limits
         uncertainty, cautious = _uncertainty(
-            fit, samples, w, constraints, q, kl, np.stack([x, center, best_row]), same
+            fit, samples, law, constraints, q, kl, np.stack([x, center, best_row]), same
         )
         conservative = outlook(fit, w, cautious) if cautious is not None else None
     epochs = constraints.epochs(x)
@@ -216,9 +219,37 @@ def natural(
     ]
 
 
+def unpredictable(
+    fit: MixtureFit, w: Array, limits: Mapping[str, float] | None = None
+) -> list[str]:
+    """What is to be said of targets that have a weight but are not predicted.
+
+    Raises :class:`UserError` for a limit on such a target: nothing could keep it.
+    """
+    for target in limits or {}:
+        if not fit.predictable[target_place(target, fit.table.targets)]:
+            raise UserError(
+                f"the fit does not predict '{target}', so no limit on it can be kept; leave the "
+                "limit out"
+            )
+    lost = [t for t, ok, v in zip(fit.table.targets, fit.predictable, w, strict=True)
+            if v > 0 and not ok]  # fmt: skip
+    if not lost:
+        return []
+    if len(lost) == int((w > 0).sum()):
+        return [
+            "NOTHING IS PREDICTED: the fit tells no target of one mixture from that of another, so "
+            "the mixture is the natural one, as near as the constraints let it"
+        ]
+    return [
+        f"{', '.join(lost)}: not predicted, so without a say in the mixture, which stays nearer to "
+        "the natural one for that"
+    ]
+
+
 def outlook(fit: MixtureFit, w: Array, x: Array) -> Outlook:
     """What the fit says of a mixture (m,) under target weights (n,)."""
-    objective = float((fit.model.predict(x[None]) @ w)[0])
+    objective = float((fit.losses(x[None]) @ w)[0])
     half = float(objective_halfwidth(fit, w, x[None])[0])
     scores = fit.predict(x[None])[0]
     return Outlook(
@@ -232,7 +263,7 @@ def outlook(fit: MixtureFit, w: Array, x: Array) -> Outlook:
 
 def objective_halfwidth(fit: MixtureFit, w: Array, X: Array) -> Array:
     """Half-widths (k,) of the objective's intervals, from its own errors out of fold."""
-    errors = (fit.table.losses() - fit.model.out_of_fold()) @ w
+    errors = fit.errors() @ w
     half: Array = conformal_halfwidth(errors[:, None], fit.table.X, X, fit.level)[:, 0]
     return half
 
@@ -261,7 +292,9 @@ def _several(
 ) -> Array:
     from olmeval.mixing.conic import solve_conic
 
-    scale = np.maximum(fit.model.predict(center[None])[0], 1e-12) if worst else None
+    scale = np.maximum(fit.losses(center[None])[0], 1e-12) if worst else None
+    if scale is not None:
+        scale[~fit.predictable] = np.inf
     return solve_conic(fit.model, w, constraints, q, kl, worst=scale, limits=limits)
 
 
@@ -273,7 +306,7 @@ def _searched(
 
     def score(X: Array) -> Array:
         divergence = (X * (np.log(np.maximum(X, 1e-300)) - log_prior)).sum(axis=1)
-        scored: Array = fit.model.predict(X) @ w + objective_halfwidth(fit, w, X) + kl * divergence
+        scored: Array = fit.losses(X) @ w + objective_halfwidth(fit, w, X) + kl * divergence
         return scored
 
     return search(score, fit.table.X, constraints, center[None], seed)
@@ -375,7 +408,7 @@ def conservative_optimum(
 
 
 def _local_error(fit: MixtureFit, w: Array, x: Array) -> float:
-    errors = (fit.table.losses() - fit.model.out_of_fold()) @ w
+    errors = fit.errors() @ w
     count = max(5, round(NEIGHBOURHOOD * len(errors)))
     nearest = np.argsort(hellinger(x[None], fit.table.X)[0], kind="stable")[:count]
     return float(errors[nearest].mean())

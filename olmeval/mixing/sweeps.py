@@ -60,10 +60,10 @@ def sweep(
             cells.append(Cell(run, k, strength, None, None, 0, str(error)))
     if not solvable:
         return cells
-    many = np.broadcast_to(w, (len(solvable), len(w)))
+    many = np.broadcast_to(w * fit.predictable, (len(solvable), len(w)))
     strengths = np.array([s for _, _, s in solvable])
     found = optima(oracle_of(fit.model, many), [c for _, c, _ in solvable], q[None], strengths)
-    objective = fit.model.predict(np.stack([o.x for o in found])) @ w
+    objective = fit.losses(np.stack([o.x for o in found])) @ w
     for (place, one, _), optimum, value in zip(solvable, found, objective, strict=True):
         at_end = (optimum.x >= one.upper - 1e-6) & (one.upper < one.maximum)
         mixture = {d: float(v) for d, v in zip(one.domains, optimum.x, strict=True)}
@@ -106,8 +106,10 @@ def pareto_front(
     # An end of exactly 0 leaves the other family free among equals: not on the front.
     inner = emphasis.clip(1e-4, 1 - 1e-4)
     weights = inner[:, None] * a + (1 - inner)[:, None] * b
-    found = optima(oracle_of(fit.model, weights), [constraints] * points, q[None], kl)
-    losses = fit.model.predict(np.stack([o.x for o in found]))
+    found = optima(
+        oracle_of(fit.model, weights * fit.predictable), [constraints] * points, q[None], kl
+    )
+    losses = fit.losses(np.stack([o.x for o in found]))
     return [
         FrontPoint(
             emphasis=float(e),

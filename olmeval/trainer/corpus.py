@@ -78,7 +78,7 @@ def build_demo_corpus(
 
 def _build(root: Path, tokens_per_domain: int, step: Callable[[str], None]) -> None:
     step("reading")
-    sources = _sources()
+    sources = document_streams()
     step("tokenizer")
     tokenizer, sources = _train_tokenizer(sources, min(TRAINING_BYTES, 4 * tokens_per_domain))
     info = _save_tokenizer(tokenizer, root)
@@ -124,7 +124,7 @@ def _is_built(output: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
-def _sources() -> dict[str, Iterator[str]]:
+def document_streams() -> dict[str, Iterator[str]]:
     """The documents of every domain, in order; generated ones never end."""
     prose = corpus_found.prose()
     return {

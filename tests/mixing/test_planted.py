@@ -133,4 +133,5 @@ def test_a_second_opinion_is_said_and_only_heeded_where_it_knows_better() -> Non
         kl=0.005, refits=0,
     )  # fmt: skip
     assert any("of the way there" in line for line in proposal.warnings)
-    assert second_opinion(fit_swarm(fit.table, "log-linear", curve=False), w, q, corner) is None
+    own = second_opinion(fit_swarm(fit.table, "log-linear", curve=False), w, q, corner)
+    assert own is not None and own.whose == "refits on resampled runs"

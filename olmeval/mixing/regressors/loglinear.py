@@ -8,6 +8,11 @@ from their common level: a few domains matter much for a target, most hardly dif
 the residuals is not given but estimated along. With rows to spare the prior does not show; near
 one row a parameter, where least squares is worthless, it makes the law usable.
 
+Predictions are truncated to the range of the losses seen, widened by its own width at either end: a
+domain that the rows hardly have leaves its t open, and an exponential of it knows no bounds. That
+is what makes least squares over unbounded classes consistent (Gyoerfi, Kohler, Krzyzak and Walk
+2002, "A Distribution-Free Theory of Nonparametric Regression", section 10.1).
+
 All targets, starts, folds and bootstrap samples are one batch of Levenberg-Marquardt problems, so
 that the time goes into matrix products.
 """
@@ -27,6 +32,9 @@ NOISE_ROWS, NOISE_SHARE = 5.0, 0.05
 """The prior on the residual variance: worth five rows, at 5 % of the variance of the losses."""
 MAX_ITERATIONS = 150
 TOLERANCE = 1e-7
+LAST, SETTLED = 50, 0.05
+"""A problem that gained less than this in its last steps is as good as solved: the valley between c
+and the level of t can be flat for ever, and 0.05 in -2 log posterior tells no two laws apart."""
 CHUNK = 2048
 """Problems solved at once; more do not fit the processor's cache."""
 
@@ -54,8 +62,7 @@ class LogLinear(Regressor):
         self.starts_agree_ = (objective - objective.min(axis=0) < 1e-3).sum(axis=0)
 
     def _predict(self, X: Array) -> Array:
-        predicted: Array = np.exp(self.log_c_) + np.exp(X @ self.t_.T)
-        return predicted
+        return truncated(np.exp(self.log_c_) + np.exp(X @ self.t_.T), self.Y_)
 
     def _cross_predict(self, X: Array, Y: Array, folds: NDArray[np.int64]) -> Array:
         names = np.unique(folds)
@@ -68,8 +75,9 @@ class LogLinear(Regressor):
         best = np.stack([fit.objective for fit in fits]).argmin(axis=0)  # (folds, n)
         for k, name in enumerate(names):
             theta = np.stack([fit.theta[k] for fit in fits])[best[k], np.arange(Y.shape[1])]
-            rows = X[folds == name]
-            held_out[folds == name] = np.exp(theta[:, 0]) + np.exp(rows @ theta[:, 1:].T)
+            unseen = folds == name
+            predicted = np.exp(theta[:, 0]) + np.exp(X[unseen] @ theta[:, 1:].T)
+            held_out[unseen] = truncated(predicted, Y[~unseen])
         return held_out
 
     def weighted(self, X: Array, weights: Array) -> tuple[Array, Array, Array]:
@@ -99,6 +107,13 @@ class LogLinear(Regressor):
         self.converged_ = np.asarray(state["converged"])
         self.starts_agree_ = np.asarray(state["starts_agree"])
         return self
+
+
+def truncated(predicted: Array, seen: Array) -> Array:
+    """Losses (..., n) within the range of ``seen`` (K, n) widened by its width at either end."""
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    clipped: Array = np.clip(predicted, 2 * low - high, 2 * high - low)
+    return clipped
 
 
 def weighted_exponentials(
@@ -194,10 +209,13 @@ class _Problem:
         left = np.arange(len(theta))
         damping = np.full(len(theta), 1e-3)
         calm = np.zeros(len(theta), np.int64)
+        late = np.full(len(theta), np.inf)
         theta = theta.copy()
         r, e = self.residuals(theta)
         f = self.objective(theta, r)
-        for _ in range(MAX_ITERATIONS):
+        for iteration in range(MAX_ITERATIONS):
+            if iteration == MAX_ITERATIONS - LAST:
+                late = f.copy()
             step = self._step(theta, r, e, damping)
             tried = theta + step
             r2, e2 = self.residuals(tried)
@@ -219,8 +237,10 @@ class _Problem:
                 if not keep.any():
                     break
                 left, theta, f, r, e = left[keep], theta[keep], f[keep], r[keep], e[keep]
-                damping, calm = damping[keep], calm[keep]
+                damping, calm, late = damping[keep], calm[keep], late[keep]
                 self.take(keep)
+        else:
+            done[left] = late - f < SETTLED
         return final, ends, done
 
     def _step(self, theta: Array, r: Array, e: Array, damping: Array) -> Array:
