@@ -95,19 +95,23 @@ def write_page(
     return path
 
 
-def document(title: str, body: str, drawn: list[dict[str, Any]]) -> str:
-    """A whole page; ``drawn`` are its figures ``{figure: {data, layout}}``, in their order."""
+def document(
+    title: str, body: str, drawn: list[dict[str, Any]], style: str = "", scripts: str = ""
+) -> str:
+    """A whole page; ``drawn`` are its figures ``{figure: {data, layout}}``, in their order.
+
+    ``style`` and ``scripts`` (elements) come after the page's own.
+    """
     resources = package_files("olmeval.reports")
-    style = (resources / "page.css").read_text(encoding="utf-8")
-    scripts = ""
+    style = (resources / "page.css").read_text(encoding="utf-8") + style
     if drawn:
         from plotly.offline import get_plotlyjs
 
         code = (resources / "page.js").read_text(encoding="utf-8")
-        figures = _json_in_html([chart["figure"] for chart in drawn])
+        figures = json_in_html([chart["figure"] for chart in drawn])
         scripts = (
             f'<script type="application/json" id="charts">{figures}</script>'
-            f"<script>{get_plotlyjs()}</script><script>{code}</script>"
+            f"<script>{get_plotlyjs()}</script><script>{code}</script>{scripts}"
         )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -118,7 +122,7 @@ def document(title: str, body: str, drawn: list[dict[str, Any]]) -> str:
     )
 
 
-def _json_in_html(value: Any) -> str:
+def json_in_html(value: Any) -> str:
     """JSON that cannot end the script element it is written in, whatever the text inside it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

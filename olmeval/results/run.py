@@ -105,6 +105,8 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
         if not path.exists():
             raise UserError(f"'{path}' does not exist; give a run folder or a folder of them")
         found = [Run(file.parent) for file in path.rglob("run.json")]
+        # The folder of a training has a run.json, too, which names no model that was scored.
+        found = [run for run in found if "metadata" in run.info.get("model", {})]
         if not found:
             raise UserError(f"'{path}' holds no run: no run.json is in it or below it")
         runs += sorted(found, key=_order)

@@ -1,0 +1,136 @@
+"""What a report is made of: run folders, tables, and the files of ladders, mixtures and gates.
+
+Each path is told by what it holds, not by an option, so that ``olmeval report`` takes a folder of
+anything this package wrote.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from olmeval.errors import UserError
+from olmeval.files import read_json
+from olmeval.mixing.proposal import Proposal
+from olmeval.results.run import Run, find_runs
+from olmeval.results.table import load_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = {".csv", ".parquet"}
+PROPOSAL = "proposal.json"
+Named = dict[str, dict[str, Any]]
+
+
+@dataclass
+class Inputs:
+    """Everything that the report shows.
+
+    ``table``: the long table of all runs and tables (None where there is neither); ``runs``: the
+    finished run folders among them; ``ladders``, ``mixtures`` (reports), ``proposals`` and
+    ``gates``: the files as read, by name; ``notes``: what was left out, in words.
+    """
+
+    table: "pd.DataFrame | None" = None
+    runs: list[Run] = field(default_factory=list)
+    ladders: Named = field(default_factory=dict)
+    mixtures: Named = field(default_factory=dict)
+    proposals: Named = field(default_factory=dict)
+    gates: Named = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(paths: Sequence[str | Path], mapping: str | Path | None = None) -> Inputs:
+    """Reads ``paths``: run folders or folders of them, CSV or Parquet tables, JSON files.
+
+    JSON files are those of ``olmeval ladder report`` and ``ladder predict --json``, ``olmix
+    report`` and ``olmix optimize`` (or its folder), ``olmeval gate check --json``. ``mapping``
+    names the columns of foreign tables. Raises :class:`UserError` for a path that is none of
+    these, or holds nothing.
+    """
+    inputs = Inputs()
+    scored: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UserError(f"'{path}' does not exist; give a run, a table or a folder of them")
+        if path.is_dir():
+            _folder(path, inputs, scored)
+        elif path.suffix in TABLES:
+            scored.append(path)
+        elif path.suffix == ".json":
+            _json(path, inputs)
+        else:
+            raise UserError(f"'{path}' is neither a folder nor .csv, .parquet or .json")
+    if scored:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            inputs.table = load_table(scored, mapping)
+        inputs.notes += dict.fromkeys(str(w.message) for w in caught)
+    return inputs
+
+
+def _folder(path: Path, inputs: Inputs, scored: list[Path]) -> None:
+    """Runs below ``path``, else its tables; and the proposals and reports in it."""
+    found = next(path.rglob("run.json"), None) is not None
+    if found:
+        runs = [run for run in find_runs([path]) if (run.path / "metrics.json").exists()]
+        if runs:
+            inputs.runs += runs
+            scored.append(path)
+    elif any(p.suffix in TABLES for p in path.iterdir()):
+        scored.append(path)
+        found = True
+    if (path / PROPOSAL).exists():
+        _json(path / PROPOSAL, inputs)
+        found = True
+    if not found:
+        raise UserError(f"'{path}' holds no runs, no .csv or .parquet tables and no {PROPOSAL}")
+    if path not in scored and not (path / PROPOSAL).exists():
+        raise UserError(
+            f"'{path}' holds no finished run; give its `olmeval run` command again to finish one"
+        )
+
+
+def _json(path: Path, inputs: Inputs) -> None:
+    value = read_json(path)
+    kind = _kind(value)
+    if kind is None:
+        raise UserError(
+            f"'{path}' is no file that a report shows; give those of `olmeval ladder report`, "
+            "`olmix report`, `olmix optimize` or `olmeval gate check --json`"
+        )
+    named: Named = getattr(inputs, kind)
+    # A proposal's folder says more than the name that all proposals have.
+    name = path.resolve().parent.name if path.name == PROPOSAL else path.stem
+    if kind == "ladders":
+        name = str(value.get("ladder", name))
+    named[_free(name, named)] = value
+
+
+def _kind(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return None
+    format_ = str(value.get("format", ""))
+    if format_.startswith("olmeval-ladder-report/"):
+        return "ladders"
+    if format_.startswith("olmeval-mixing-report/"):
+        return "mixtures"
+    if {"level", "targets", "back_test", "warnings"} <= value.keys():
+        return "ladders"
+    if {each.name for each in fields(Proposal)} <= value.keys():
+        return "proposals"
+    if {"run", "baseline", "summary", "findings", "exit_code"} <= value.keys():
+        return "gates"
+    return None
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """``name``, numbered where two files have it."""
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name} ({number})" in taken:
+        number += 1
+    return f"{name} ({number})"
