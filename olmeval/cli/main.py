@@ -26,6 +26,7 @@ COMMANDS = {
     "train": ("olmeval.cli.train:train", "Train a model from a recipe."),
     "data": ("olmeval.cli.data:data", "Pull benchmark data, build corpora."),
     "ladder": ("olmeval.cli.ladder:ladder", "Predict large runs from small ones, with intervals."),
+    "report": ("olmeval.cli.report:report", "One page: which run is better, and how sure is it?"),
     "demo": ("olmeval.cli.demo:demo", "Train, evaluate and compare three tiny models."),
 }
 
