@@ -40,6 +40,10 @@ HARMLESS = {
 PLAIN_CONTAINERS = (list, dict, set, bytearray)
 
 
+class _BrokenError(Exception):
+    """The tests themselves cannot run here."""
+
+
 class NotPlainError(Exception):
     """The tests pass something that cannot cross: they need the candidate's own process."""
 
@@ -56,8 +60,8 @@ def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
         found = _test(order, _Tester(Channel(peer)))
     except NotPlainError as error:
         found = {"status": "fallback", "error": str(error)}
-    except ImportError as error:
-        found = {"status": "broken", "error": f"the tests need {error.name}"}
+    except _BrokenError as error:
+        found = {"status": "broken", "error": str(error)}
     found["nonce"] = order["nonce"]
     data = json.dumps(found).encode()
     while data:
@@ -110,7 +114,9 @@ class _Side:
             now = self._codec.decode(["t", changed], [])
             _merge(args, now, set())
         if kind == "error":
-            raise _exception(*content)
+            error = _exception(*content)
+            error.from_program = True  # type: ignore[attr-defined]
+            raise error
         if isinstance(content, list) and content[0] == "argument":
             return args[content[1]]
         return self._codec.decode(content, [])
@@ -378,7 +384,10 @@ def _merge(old: Any, new: Any, seen: set[int]) -> Any:
 def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
     """Runs the tests; returns the report, without the nonce."""
     counts: list[int] = []
-    required: set[int] = set()
+
+    def end() -> dict[str, Any]:
+        return {"asserts": len(counts), "ended": side.ended}
+
     try:
         side.ask("load", -1, (), {})
         names = _helpers(order["prompt"])
@@ -390,15 +399,17 @@ def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
         body, required = instrumented(tree.body)
         names[MARK] = counts.append
         exec(compile(ast.Module(body, []), "<tests>", "exec"), names)
-    except (NotPlainError, ImportError):
+    except NotPlainError:
         raise
     except BaseException as error:
-        return {"status": "failed", "error": _told(error), "asserts": len(counts)}
+        if isinstance(error, ImportError) and not getattr(error, "from_program", False):
+            raise _BrokenError(f"the tests need the module {error.name}") from None
+        return {"status": "failed", "error": _told(error), **end()}
     if side.ended:
         # Tests may catch everything, and even the end of the candidate.
-        return {"status": "failed", "error": "the program ended early", "asserts": len(counts)}
+        return {"status": "failed", "error": "the program ended early", **end()}
     if not required <= set(counts):
-        return {"status": "failed", "error": "asserts were skipped", "asserts": len(counts)}
+        return {"status": "failed", "error": "asserts were skipped", **end()}
     return {"status": "passed", "error": "", "asserts": len(counts)}
 
 

@@ -106,9 +106,9 @@ class Zygote:
                 watch.start(
                     number, self._fork(parts[number], files[number], ends[number], tmps[-1])
                 )
-            for end in ends:
-                if end is not None:
-                    end.close()
+                if ends[number] is not None:
+                    # The other role hears the end of this one: nobody else holds its socket.
+                    ends[number].close()
             watch.until_end()
         finally:
             watch.kill()
