@@ -1,19 +1,22 @@
 """Finds compilers and interpreters on this machine, in a form that the jail can run.
 
-Inside the jail there are ``/usr`` and the folders that a command mounts, and nothing else: no
-``/etc/alternatives``, no home folder. So a program is its real path, and a toolchain that lives
-elsewhere (rustup, SDKs under ``/opt``) names the folder to mount. As root, the jail's own user is
-an unprivileged one, so that such a folder must be readable by everybody.
+Inside the jail there are ``/usr`` and the folders that a command mounts, and no home folder. So a
+program is its real path, and a toolchain that lives elsewhere (rustup, SDKs under ``/opt``) names
+the folder to mount. In tier T2 there are no mounts: such a folder must be readable by everybody
+when this process is root, because programs run as another user.
 """
 
 import os
 import re
 import shutil
-import stat
 import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from olmeval.errors import UserError
+from olmeval.files import atomic_dir, cache_dir
+from olmeval.sandbox import jail, tiers
 
 VERSION = re.compile(r"\d+(?:\.\d+)+")
 
@@ -39,17 +42,50 @@ def find(program: str) -> Tool | Missing:
 
     An absolute ``program`` (a library file, say) is looked for at that place alone.
     """
-    unreachable: Path | None = None
-    for path in _places(program):
+    places = _places(program)
+    for path in places:
         folder = _mount_of(path)
         if folder is None:
             return Tool(str(path), _settings(path))
-        if _readable(path):
+        if reaches(path):
             return Tool(str(path), (str(folder), *_settings(path)))
-        unreachable = unreachable or path
-    if unreachable is not None:
-        return Missing(f"'{unreachable}' cannot be read by the sandbox's user")
+    if places:
+        return Missing(f"'{places[0]}' cannot be read by the sandbox's user")
     return Missing(f"'{program}' is not installed")
+
+
+def reaches(path: Path) -> bool:
+    """Whether a mounted ``path`` can be read by programs in the tier that this machine has."""
+    return os.geteuid() != 0 or jail.reachable(path) or tiers.probe().namespaces
+
+
+@cache
+def precompiled_header(compiler: str, flags: tuple[str, ...]) -> Path | None:
+    """A folder with GCC's header of all headers, parsed once; None where that does not work.
+
+    Reading ``bits/stdc++.h`` takes most of the time that a small program takes to compile. The
+    folder is kept in the cache, one for each compiler and flags.
+    """
+    try:
+        asked = subprocess.run(
+            [compiler, "-xc++", *flags, "-M", "-include", "bits/stdc++.h", "/dev/null"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        header = next(w for w in asked.stdout.split() if w.endswith("bits/stdc++.h"))
+        key = re.sub(r"\W+", "-", f"{compiler} {version(compiler)} {' '.join(flags)}").strip("-")
+        folder = cache_dir() / "sandbox" / f"headers-{key}"
+        if not folder.is_dir():
+            with atomic_dir(folder) as building:
+                (building / "bits").mkdir()
+                copy = building / "bits" / "stdc++.h"
+                shutil.copyfile(header, copy)
+                subprocess.run(
+                    [compiler, *flags, "-xc++-header", str(copy), "-o", f"{copy}.gch"],
+                    capture_output=True, timeout=120, check=True,
+                )  # fmt: skip
+    except (OSError, subprocess.SubprocessError, StopIteration, UserError):
+        return None
+    return folder if reaches(folder) else None
 
 
 @cache
@@ -97,19 +133,7 @@ def _settings(path: Path) -> tuple[str, ...]:
     """Folders under ``/etc`` that Debian moves a program's own settings to."""
     roots = {
         "java": sorted(Path("/etc").glob("java-*-openjdk")), "javac": [],
-        "Rscript": [Path("/etc/R")], "mono-sgen": [Path("/etc/mono")],
+        "R": [Path("/etc/R")], "mono-sgen": [Path("/etc/mono")],
         "racket": [Path("/etc/racket")],
     }  # fmt: skip
     return tuple(str(folder) for folder in roots.get(path.name, []) if folder.is_dir())
-
-
-def _readable(path: Path) -> bool:
-    if os.geteuid() != 0:
-        return os.access(path, os.R_OK)
-    needed = stat.S_IROTH | stat.S_IXOTH
-    parents = all(p.stat().st_mode & stat.S_IXOTH for p in path.parents)
-    return (
-        parents
-        and path.stat().st_mode & stat.S_IROTH != 0
-        and path.parent.stat().st_mode & needed == needed
-    )
