@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from olmeval.cli.olmix_options import notes
 from olmeval.mixing.names import short_names
 
 if TYPE_CHECKING:
@@ -143,14 +144,14 @@ def _print(fitted: "MixtureFit", path: Path) -> None:
     table = Table(title=title)
     table.add_column("target", overflow="fold")
     table.add_column("family")
-    for column in ("rank", "R2", "MAE", f"±{100 * fitted.level:g} %", "noise"):
+    for column in ("rank", "R2", "MAE", f"±{100 * fitted.level:g} %", "noise", "predicted"):
         table.add_column(column, justify="right")
     names = short_names(fitted.table.targets)
     for name, s in zip(names, fitted.scores, strict=True):
         half = "?" if s.halfwidth is None else f"{s.halfwidth:.4f}"
         noise = "?" if s.noise is None else f"{s.noise:.4f}"
         values = (f"{s.rank_correlation:.3f}", f"{s.r2:.3f}", f"{s.mae:.4f}", half, noise)
-        table.add_row(name, s.family, *values)
+        table.add_row(name, s.family, *values, "yes" if s.predictable else "[bold red]NO[/]")
     console.print(table)
     if curve := fitted.curve:
         steps = ", ".join(f"{p.rows} runs {p.error:.3f}" for p in curve.points)
@@ -159,6 +160,5 @@ def _print(fitted: "MixtureFit", path: Path) -> None:
             f"{curve.more} more runs would lower it from about {curve.error_now:.3f} "
             f"to {curve.error_then:.3f}, by {100 * curve.gain:.0f} %."
         )
-    for warning in fitted.warnings:
-        click.echo(f"Note: {warning}.")
+    notes(fitted.warnings)
     click.echo(f"Written: {path}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from olmeval.cli.olmix_options import parse_group, parse_numbers
+from olmeval.cli.olmix_options import notes, parse_group, parse_numbers
 from olmeval.cli.options import parse_pairs
 from olmeval.mixing.names import short_names
 
@@ -137,11 +137,14 @@ def _print(p: "Proposal", level: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from olmeval.mixing.proposal import span
+
+    spread = p.uncertainty.shares if p.uncertainty else {}
+    refits = f"{span(p.uncertainty.refits, 0.9)} of refits" if p.uncertainty else "refits"
     table = Table(title="mixture")
     table.add_column("domain", overflow="fold")
-    for column in ("natural", "best run", "proposed", "90 % refits", "epochs", "held by"):
+    for column in ("natural", "best run", "proposed", refits, "epochs", "held by"):
         table.add_column(column, justify="right")
-    spread = p.uncertainty.shares if p.uncertainty else {}
     held = {b.domain: b for b in p.binding}
     names = short_names(list(p.mixture.weights))
     for name, (domain, share) in zip(names, p.mixture.weights.items(), strict=True):
@@ -173,7 +176,8 @@ def _print(p: "Proposal", level: float) -> None:
     if u := p.uncertainty:
         low, high = u.gain
         click.echo(
-            f"Over {u.refits} refits on resampled runs the gain is {low:.4f} to {high:.4f} (95 %); "
+            f"Over {u.refits} refits on resampled runs the gain is {low:.4f} to {high:.4f} "
+            f"({span(u.refits, 0.95)}); "
             f"{100 * u.beats_natural:.0f} % put it before natural, {100 * u.beats_best_row:.0f} % "
             "before the best run."
         )
@@ -184,8 +188,7 @@ def _print(p: "Proposal", level: float) -> None:
                 f"Held by {b.kind} at {b.at:.4f}: {b.domain}; free it would take {b.share:.4f} "
                 f"and gain {b.gain:.4f}."
             )
-    for warning in p.warnings:
-        click.echo(f"Note: {warning}.")
+    notes(p.warnings)
 
 
 def _print_cells(cells: "list[Cell]", domains: tuple[str, ...]) -> None:

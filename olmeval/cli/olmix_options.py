@@ -1,9 +1,21 @@
 """What the commands of ``olmix`` share."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from olmeval.mixing.problem import Group
+
+
+def notes(lines: Sequence[str]) -> None:
+    """Prints what a reader must know, in red where nothing could be predicted."""
+    from olmeval.mixing.fitting import UNPREDICTABLE
+
+    for line in lines:
+        loud = line.startswith(UNPREDICTABLE)
+        click.echo(click.style(f"Note: {line}.", fg="red", bold=True) if loud else f"Note: {line}.")
 
 
 def parse_numbers(flag: str, text: str | None) -> list[float]:

@@ -24,6 +24,8 @@ from olmeval.mixing.tables import SwarmTable
 
 Array = NDArray[np.float64]
 FORMAT = 2
+UNPREDICTABLE = "UNPREDICTABLE:"
+"""How a warning begins that takes the ground from under a proposal."""
 FILE = "fit.json"
 Z = 1.645
 """The 95 % quantile of the normal distribution."""
@@ -233,7 +235,7 @@ def load_fit(path: Path) -> MixtureFit:
 
 
 def _all_or(count: int, scores: Sequence[TargetScore]) -> str:
-    return "ALL TARGETS" if count == len(scores) else f"{count} of {len(scores)} targets"
+    return "all targets" if count == len(scores) else f"{count} of {len(scores)} targets"
 
 
 def _doubts(scores: tuple[TargetScore, ...], Y: Array, model: Regressor) -> list[str]:
@@ -244,8 +246,8 @@ def _doubts(scores: tuple[TargetScore, ...], Y: Array, model: Regressor) -> list
     lost = [s for s in scores if not s.predictable and s.target not in constant]
     if lost:
         found.append(
-            f"{_all_or(len(lost), scores)} cannot be predicted from the mixture, so no mixture can "
-            f"be chosen for {'it' if len(lost) == 1 else 'them'}: "
+            f"{UNPREDICTABLE} {_all_or(len(lost), scores)} cannot be told from the mixture, so no "
+            f"mixture can be chosen for {'it' if len(lost) == 1 else 'them'}: "
             + ", ".join(
                 f"{s.target} (R2 {s.r2:.2f}, rank {s.rank_correlation:.2f} out of fold)"
                 for s in lost

@@ -11,7 +11,7 @@ from olmeval.errors import UserError
 from olmeval.mixing.bootstrap import DEFAULT_REFITS, Refits, oracle_of, refit_on_samples
 from olmeval.mixing.convex import Optimum, optima
 from olmeval.mixing.design import Design, extrapolation, nearest_distance
-from olmeval.mixing.fitting import MixtureFit
+from olmeval.mixing.fitting import UNPREDICTABLE, MixtureFit
 from olmeval.mixing.problem import Constraints, known, without
 from olmeval.mixing.regressors.base import conformal_halfwidth, hellinger
 from olmeval.mixing.search import obey, search
@@ -39,8 +39,9 @@ class Binding:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """From refits on resampled swarms. Shares by domain are (5 %, 95 %) quantiles of the refits'
-    optima; ``optimism`` is how much lower refits see their own optima than the full fit does."""
+    """From refits on resampled swarms. ``gain`` holds 95 % of the refits and ``shares``, by domain,
+    90 % of their optima, as far as so many refits have such quantiles (:func:`span`); ``optimism``
+    is how much lower refits see their own optima than the full fit does."""
 
     refits: int
     shares: dict[str, tuple[float, float]]
@@ -180,6 +181,19 @@ def propose(
     )
 
 
+def span(refits: int, level: float) -> str:
+    """What the ends over refits are called: "95 %" takes 40 refits or more, fewer have a range."""
+    return f"{100 * level:g} %" if refits * (1 - level) >= 2 - 1e-9 else "range"
+
+
+def _ends(values: Array, level: float) -> Array:
+    """Quantiles (2, ...) over the first axis, or least and most where refits are too few."""
+    if span(len(values), level) == "range":
+        return np.stack([values.min(axis=0), values.max(axis=0)])
+    ends: Array = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return ends
+
+
 def target_weights(fit: MixtureFit, weights: Mapping[str, float] | None) -> Array:
     """Weights (n,) that add up to 1; targets without one have none, and no weights mean equal."""
     if not weights:
@@ -238,11 +252,11 @@ def unpredictable(
         return []
     if len(lost) == int((w > 0).sum()):
         return [
-            "NOTHING IS PREDICTED: the fit tells no target of one mixture from that of another, so "
-            "the mixture is the natural one, as near as the constraints let it"
+            f"{UNPREDICTABLE} the fit tells no target of one mixture from that of another, so the "
+            "mixture is the natural one, or as near to it as the constraints let it"
         ]
     return [
-        f"{', '.join(lost)}: not predicted, so without a say in the mixture, which stays nearer to "
+        f"{UNPREDICTABLE} {', '.join(lost)}: without a say in the mixture, which stays nearer to "
         "the natural one for that"
     ]
 
@@ -355,12 +369,12 @@ def _uncertainty(
     optimism, cautious = None, None
     if convex:
         own = np.stack([o.x for o in samples.optima(w, constraints, q, kl)])
-        ends = np.quantile(own, [0.05, 0.95], axis=0)
+        ends = _ends(own, 0.9)
         shares = {d: (float(a), float(b)) for d, a, b in zip(fit.table.domains, *ends, strict=True)}
         promised = np.diag(samples.objective(own, w))
         optimism = float((fit.model.predict(own) @ w - promised).mean())
         cautious = conservative_optimum(samples, w, constraints, q, kl)
-    low, high = np.quantile(gains, [0.025, 0.975])
+    low, high = _ends(gains, 0.95)
     return (
         Uncertainty(
             refits=len(samples),

@@ -17,6 +17,7 @@ from olmeval.files import write_json, write_text
 from olmeval.mixing.effects import Effects, effects_at
 from olmeval.mixing.fitting import MixtureFit
 from olmeval.mixing.names import short_names
+from olmeval.mixing.proposal import span
 from olmeval.mixing.regressors.base import cross_coverage
 from olmeval.reports.mixing_charts import figures_of, shares_of
 from olmeval.reports.page import document, section
@@ -25,7 +26,6 @@ from olmeval.reports.tables import breakable, grid
 Array = NDArray[np.float64]
 Proposals = Mapping[str, Mapping[str, Any]]
 FORMAT = "olmeval-mixing-report/1"
-QUANTILES = 40
 TIGHT = "padding:.3rem .3rem;font-size:.78rem"
 
 
@@ -157,10 +157,8 @@ def _promise(name: str, p: Mapping[str, Any], level: str) -> Iterable[str]:
     sure = ""
     if u := p["uncertainty"]:
         a, b = u["gain"]
-        # The 2.5 % quantile of few refits is their least.
-        kind = "95 %" if u["refits"] >= QUANTILES else "range"
         sure = (
-            f" ({kind} over {u['refits']} refits: {a:.4f} to {b:.4f}; "
+            f" ({span(u['refits'], 0.95)} over {u['refits']} refits: {a:.4f} to {b:.4f}; "
             f"{100 * u['beats_natural']:.0f} % put it before natural, "
             f"{100 * u['beats_best_row']:.0f} % before the best run)"
         )
@@ -234,11 +232,12 @@ def _fit(fit: MixtureFit, covered: Array) -> str:
 
     rows = [
         _row(name, (s.family, f"{s.rank_correlation:.3f}", number(s.r2, ".3f"), number(s.mae),
-                    number(s.halfwidth), number(float(c), ".1%"), number(s.noise)))
+                    number(s.halfwidth), number(float(c), ".1%"), number(s.noise),
+                    "yes" if s.predictable else "no"))
         for name, s, c in zip(short_names(fit.table.targets), fit.scores, covered, strict=True)
     ]  # fmt: skip
     heads = _heads("task", "law", "rank correlation", "R2", "MAE", f"± {100 * fit.level:g} %",
-                   "covered", "noise")  # fmt: skip
+                   "covered", "noise", "predicted")  # fmt: skip
     return grid("scores", "Quality of the fit", heads, rows)
 
 

@@ -9,9 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from olmeval.errors import UserError
+from olmeval.mixing.bootstrap import refit_on_samples
 from olmeval.mixing.curve import Point, _extrapolate
 from olmeval.mixing.design import assess, noise_floor
-from olmeval.mixing.fitting import fit_swarm, load_fit
+from olmeval.mixing.fitting import fit_swarm, load_fit, predictable
+from olmeval.mixing.regressors.auto import make_regressor
 from olmeval.mixing.tables import SwarmTable
 
 Array = NDArray[np.float64]
@@ -108,3 +110,62 @@ def test_a_file_of_another_kind(tmp_path: Path, table: SwarmTable) -> None:
     (tmp_path / "fit.json").write_text(json.dumps(value))
     with pytest.raises(UserError, match="damaged"):
         load_fit(tmp_path)
+
+
+def saturating(seed: int) -> SwarmTable:
+    """Runs of which only two have more than a trace of 'e', and its effect is in the trace."""
+    rng = np.random.default_rng(seed)
+    X = rng.dirichlet([4, 3, 2, 1, 0.05], 24)
+    X[:, 4] = np.minimum(X[:, 4], 0.004)
+    X[::12, 4] = 0.4 + 0.2 * rng.random(2)
+    X /= X.sum(axis=1, keepdims=True)
+    Y = 2.5 + 0.12 * (1 - np.exp(-X[:, 4:] / 0.002)) + 0.005 * rng.standard_normal((24, 6))
+    names = tuple(f"r{i:02}" for i in range(24))
+    return SwarmTable(names, ("a", "b", "c", "d", "e"), tuple("uvwxyz"), X, Y)
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_predictions_do_not_explode(seed: int) -> None:
+    """A law that is steep in a trace, at a run where the trace is half: the exponential alone has
+    an out-of-fold R2 below -100,000 here."""
+    table = saturating(seed)
+    fit = fit_swarm(table, curve=False)
+    low, high = table.Y.min(axis=0), table.Y.max(axis=0)
+    held_out = fit.model.out_of_fold()
+    assert (held_out <= 2 * high - low).all() and (held_out >= 2 * low - high).all()
+    assert min(score.r2 for score in fit.scores) > -2
+    corners = np.eye(5)
+    assert (fit.model.predict(corners) <= 2 * high - low).all()
+    refits = refit_on_samples(fit.model, 50).losses(corners)
+    assert (refits <= 2 * high - low).all() and (refits >= 2 * low - high).all()
+
+
+def test_targets_of_noise_are_named(table: SwarmTable) -> None:
+    Y = table.Y.copy()
+    Y[:, 1] = np.random.default_rng(0).normal(2, 0.1, 60)
+    fit = fit_swarm(replace(table, Y=Y), curve=False)
+    assert fit.predictable.tolist() == [True, False, True]
+    (line,) = [w for w in fit.warnings if w.startswith("UNPREDICTABLE: 1 of 3 targets")]
+    assert "y (R2 " in line and "x (" not in line
+    np.testing.assert_allclose(fit.predict(table.X)[:, 1], Y[:, 1].mean())
+    np.testing.assert_allclose(
+        fit.errors()[:, 1], [y - np.delete(Y[:, 1], i).mean() for i, y in enumerate(Y[:, 1])]
+    )
+    low, high = fit.interval(table.X[:1])
+    assert low[0, 1] < Y[:, 1].mean() < high[0, 1]
+
+
+def test_noise_is_seldom_taken_for_a_law() -> None:
+    """One in twenty at most, by the test's own level."""
+    X = np.random.default_rng(9).dirichlet(np.full(5, 0.5), 24)
+    Y = np.random.default_rng(1).normal(2, 0.1, (24, 200))
+    model = make_regressor("log-linear").fit(X, Y)
+    assert predictable(model.out_of_fold(), X, Y).mean() <= 0.08
+
+
+def test_noise_no_larger_than_the_spread_is_said(table: SwarmTable) -> None:
+    """Twelve mixtures, two runs of each, that differ by chance alone."""
+    X = table.X[:12].repeat(2, axis=0)
+    Y = np.random.default_rng(0).normal(2, 0.1, (24, 3))
+    fit = fit_swarm(SwarmTable(table.runs[:24], table.domains, table.targets, X, Y), curve=False)
+    assert any("differ about as much as runs of different" in w for w in fit.warnings)

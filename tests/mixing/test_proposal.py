@@ -17,7 +17,7 @@ from olmeval.mixing.fitting import MixtureFit, fit_swarm
 from olmeval.mixing.output import save_mix
 from olmeval.mixing.priors import Priors, load_priors, save_priors
 from olmeval.mixing.problem import make_constraints
-from olmeval.mixing.proposal import propose
+from olmeval.mixing.proposal import propose, span
 from olmeval.mixing.regressors.base import hellinger
 from olmeval.mixing.sweeps import pareto_front, sweep
 from olmeval.mixing.tables import SwarmTable
@@ -213,3 +213,62 @@ def test_command(swarm: SwarmTable, tmp_path: Path) -> None:
         run("optimize", "@/fit", "--priors", "@/priors.yaml", "--tokens", "50B", "--output", "@/m")
     with pytest.raises(UserError, match=r"LOW\.\.HIGH"):
         run("optimize", "@/fit", "--output", "@/m", "--group", "g=a,b")
+
+
+def test_what_is_not_predicted_has_no_say(swarm: SwarmTable) -> None:
+    """One target of noise: the mixture is that of the other two with the same pull to natural."""
+    noise = np.random.default_rng(0).normal(2, 0.1, 60)
+    Y = np.column_stack([swarm.Y[:, 0], noise, swarm.Y[:, 2]])
+    fit = fit_swarm(replace(swarm, Y=Y), curve=False)
+    assert fit.predictable.tolist() == [True, False, True]
+    p = propose(fit, make_constraints(NAMES), prior=PRIOR, kl=0.02, refits=0)
+    assert any(w.startswith("UNPREDICTABLE: y:") for w in p.warnings)
+    two = fit_swarm(replace(swarm, targets=("x", "z"), Y=swarm.Y[:, ::2]), curve=False)
+    # Weights 1/3 and 0.02 of three targets are 1/2 and 0.03 of two.
+    same = propose(two, make_constraints(NAMES), prior=PRIOR, kl=0.03, refits=0)
+    assert p.mixture.weights == pytest.approx(same.mixture.weights, abs=1e-5)
+    assert p.mixture.scores["y"] == pytest.approx(noise.mean())
+    with pytest.raises(UserError, match="does not predict 'y'"):
+        propose(fit, make_constraints(NAMES), prior=PRIOR, limits={"y": 2.0})
+    worst = propose(fit, make_constraints(NAMES), prior=PRIOR, kl=0.02, worst=True, refits=0)
+    only = propose(two, make_constraints(NAMES), prior=PRIOR, kl=0.02, worst=True, refits=0)
+    assert worst.mixture.weights == pytest.approx(only.mixture.weights, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["log-linear", "nearest"])
+@pytest.mark.parametrize("kl", [0.0, 0.05])
+def test_a_swarm_of_noise_leaves_the_natural_mixture(
+    swarm: SwarmTable, family: str, kl: float
+) -> None:
+    Y = np.random.default_rng(7).normal(2, 0.1, (60, 3))
+    fit = fit_swarm(replace(swarm, Y=Y), family, curve=False)
+    assert not fit.predictable.any()
+    p = propose(fit, make_constraints(NAMES), prior=PRIOR, kl=kl, refits=5)
+    assert p.mixture.weights == pytest.approx(PRIOR, abs=1e-9) and p.gain == 0
+    assert any(w.startswith("UNPREDICTABLE: the fit tells no target") for w in p.warnings)
+
+
+def test_refits_that_disagree_hold_the_mixture_back(swarm: SwarmTable) -> None:
+    """A weak law under noise, no pull to natural: the optimum is a corner that chance made."""
+    rng = np.random.default_rng(2)
+    X = swarm.X[:18]
+    Y = 2 + 0.03 * X[:, :1] + rng.normal(0, 0.02, (18, 1))
+    fit = fit_swarm(SwarmTable(swarm.runs[:18], NAMES, ("x",), X, Y), curve=False)
+    fit = replace(fit, scores=(replace(fit.scores[0], predictable=True),))
+    p = propose(fit, make_constraints(NAMES), prior=PRIOR, kl=0.0, refits=0)
+    (line,) = [w for w in p.warnings if "of the way there" in w]
+    assert line.startswith("refits on resampled runs put the optimum before natural in")
+    q, x = (np.array(list(o.weights.values())) for o in (p.natural, p.mixture))
+    assert np.abs(x - q).max() < 0.6
+
+
+def test_ends_over_refits_are_named_for_what_they_are(fit: MixtureFit) -> None:
+    assert [span(n, 0.95) for n in (39, 40)] == ["range", "95 %"]
+    assert [span(n, 0.9) for n in (19, 20)] == ["range", "90 %"]
+    few, many = (propose(fit, make_constraints(NAMES), prior=PRIOR, refits=n) for n in (8, 60))
+    samples = refit_on_samples(fit.model, 8)
+    x = np.array([list(few.mixture.weights.values()), list(few.natural.weights.values())])
+    seen = samples.objective(x, np.full(3, 1 / 3))
+    gains = seen[:, 1] - seen[:, 0]
+    assert few.uncertainty.gain == pytest.approx((gains.min(), gains.max()))
+    assert many.uncertainty.gain[0] < many.gain < many.uncertainty.gain[1]
