@@ -145,7 +145,8 @@ def bubblewrap(bound: Sequence[Binding], command: Sequence[str]) -> list[str]:
         "--unshare-net", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent",
         "--new-session", "--hostname", "jail", "--uid", "0", "--gid", "0", "--cap-drop", "ALL",
         # For making each run's namespaces, and for giving everything up in them.
-        "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP",
+        "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_CHROOT", "--cap-add", "CAP_SYS_PTRACE",
+        "--cap-add", "CAP_SETPCAP",
         "--ro-bind", "/usr", "/usr",
     ]  # fmt: skip
     for name in SYSTEM:
@@ -206,7 +207,7 @@ def orders(
             "processes": 8 if wall.namespaces or uid is not None else _own_processes() + 8,
         },
     }
-    start = START.format(home=home, module="zygote")
+    start = START.format(home=home, module="spawner" if wall.namespaces else "zygote")
     command = [translate(python.executable, bound), "-s", "-S", "-B", "-c", start]
     command.append(json.dumps(zygote))
     return {

@@ -233,9 +233,6 @@ def outcome(
     run: Job | Command, header: dict[str, Any], contents: list[bytes], tier: str
 ) -> Outcome:
     """What an answer says."""
-    if header["failed"]:
-        detail = "the jail could not be built: " + header["failed"].strip().splitlines()[-1]
-        return failure(run, tier, detail)
     parts = tuple(
         Part(
             status=part["status"], code=part["code"], signal=part["signal"],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 
 from olmeval.sandbox.inside.system import PR_SET_SECCOMP, prctl
@@ -62,13 +62,13 @@ _SIGNALS_ABSENT: dict[str, tuple[int, int]] = {
 }  # fmt: skip
 
 
-def supported(machine: str = platform.machine()) -> bool:
+def supported(machine: str = os.uname().machine) -> bool:
     """Whether the numbers of this machine's system calls are known here."""
     return machine in _AUDIT_ARCH
 
 
 def program(
-    machine: str = platform.machine(), *, stay_in_group: bool = False, own_pid: int | None = None
+    machine: str = os.uname().machine, *, stay_in_group: bool = False, own_pid: int | None = None
 ) -> bytes:
     """The filter, as an array of ``struct sock_filter``.
 

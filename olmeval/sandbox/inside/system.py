@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _locked_libc = ctypes.PyDLL(None, use_errno=True)
-_machine = platform.machine()
+_machine = os.uname().machine
 
 # Numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(_machine, -1)
+SYS_PIDFD_SEND_SIGNAL, SYS_PIDFD_OPEN = 424, 434
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}.get(_machine, -1)
 
 CLONE_NEWNS = 0x00020000
@@ -75,6 +75,28 @@ def fork(flags: int = 0) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "clone")
     return pid
+
+
+def setns(descriptor: int, flags: int) -> None:
+    """Joins the namespaces of the process that a pidfd stands for; Linux 5.8."""
+    if _libc.setns(descriptor, flags) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "setns")
+
+
+def pidfd_open(pid: int) -> int:
+    return syscall(SYS_PIDFD_OPEN, ctypes.c_int(pid), ctypes.c_uint(0))
+
+
+def pidfd_signal(descriptor: int, number: int) -> None:
+    """Sends a signal; raises :class:`ProcessLookupError` where the process has ended."""
+    syscall(
+        SYS_PIDFD_SEND_SIGNAL,
+        ctypes.c_int(descriptor),
+        ctypes.c_int(number),
+        None,
+        ctypes.c_uint(0),
+    )
 
 
 def drop_capabilities() -> None:

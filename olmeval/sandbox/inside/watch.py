@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
-import socket
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Callable  # noqa: UP035 - Python 3.8
+
+from olmeval.sandbox.inside import system
+from olmeval.sandbox.inside.spawner import Box
 
 REPORT_BYTES = 4 << 20  # of a runner's report; what is beyond is dropped
 CROWDED = 3.0  # a run gets at most so many times its wall limit where it waits for a core
@@ -49,32 +50,31 @@ class Capture:
 
 
 class Part:
-    """A role, or a command with its steps."""
+    """A role, or a command with its steps: one tree of processes at a time.
+
+    ``fork(part, step)`` starts a step's process: its id and the pipes of stdout, stderr, report.
+    """
 
     def __init__(
-        self, request: dict[str, Any], pid: int, control: socket.socket, pipes: list[int]
+        self, request: dict[str, Any], box: Box | None, fork: Callable[[int], tuple[int, list[int]]]
     ) -> None:
-        self.request, self.pid, self.control, self.pipes = request, pid, control, pipes
-        for pipe in pipes:
-            os.set_blocking(pipe, False)
-        self.limits: list[dict[str, Any]] = [
-            step["limits"] for step in request.get("steps", [request])
-        ]
+        self.request, self.box, self._fork = request, box, fork
+        self.steps: list[dict[str, Any]] = request.get("steps", [request])
         self.answers: list[tuple[dict[str, Any], list[bytearray]]] = []
-        self.group = 0
-        self.failed: str | None = None
         self.ended = False
-        self._heard = b""
-        self._begin()
 
-    def _begin(self) -> None:
-        limits = self.limits[len(self.answers)]
-        self.start, self.delay, self.seconds = time.monotonic(), 0.0, float(limits["seconds"])
-        self.memory: int = limits["memory"]
-        self.cause: str | None = None  # why the outside ended it
-        self.told: dict[str, Any] | None = None
+    def begin(self) -> None:
+        """Starts the next step."""
+        limits = self.steps[len(self.answers)]["limits"]
+        self.seconds, self.memory, self.delay = float(limits["seconds"]), limits["memory"], 0.0
         keep = limits["output_bytes"]
         self.captures = [Capture(keep), Capture(keep), Capture(REPORT_BYTES, tail=False)]
+        self.cause: str | None = None  # why the outside ended it
+        self.pid, self.pipes = self._fork(len(self.answers))
+        self.start = time.monotonic()
+        self.descriptor = system.pidfd_open(self.pid)
+        for pipe in self.pipes:
+            os.set_blocking(pipe, False)
 
     def deadline(self) -> float:
         return self.start + self.seconds + self.delay
@@ -89,54 +89,52 @@ class Part:
                 self.captures[number].add(data)
                 pieces -= 1
 
-    def hear(self) -> bool:
-        """Reads what the first process says; False at its end."""
-        try:
-            data = self.control.recv(4096)
-        except ConnectionResetError:
-            return False
-        self._heard += data
-        *lines, self._heard = self._heard.split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            self.group = message.get("group", self.group)
-            self.failed = message.get("failed", self.failed)
-            if "status" in message:
-                self.told = message
-            if "ended" in message:
-                self.finish_step()
-                self._begin()
-                self.control.sendall(b"+")
-        return bool(data)
+    def kill(self, cause: str | None = None) -> None:
+        """Ends the tree, at once and wherever its processes have gone."""
+        self.cause = self.cause or cause
+        if self.box is not None:
+            self.box.kill()
+        else:
+            for signal_it in (os.kill, os.killpg):  # it may not lead its group yet
+                with suppress(ProcessLookupError):
+                    signal_it(self.pid, signal.SIGKILL)
 
-    def main_process(self) -> int | None:
-        """The candidate's id, as seen from here."""
-        children = _children(self.pid)
-        return children[0] if children else None
-
-    def finish_step(self) -> None:
+    def finish_step(self) -> bool:
+        """The step's process has ended: collects what it left; whether another step follows."""
+        seconds = time.monotonic() - self.start
+        _, status, usage = os.wait4(self.pid, 0)
+        more = status == 0 and self.cause is None and len(self.answers) + 1 < len(self.steps)
+        if self.box is None:
+            self.kill()
+            with suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-self.pid, 0)
+        elif more:
+            self.box.clean()
+        else:
+            self.box.kill()
+            select.select([self.box.descriptor], [], [])  # everything inside is gone
+            os.close(self.box.descriptor)
         for number in range(3):
             self.drain(number, float("inf"))  # whoever wrote is dead
-        seconds = time.monotonic() - self.start
-        told = self.told or {"status": None, "cpu": 0.0, "rss": 0}
-        answer = {"seconds": seconds, "cpu": told["cpu"], "rss": told["rss"], "code": None,
-                  "signal": None, "status": self.cause}  # fmt: skip
-        status = told["status"]
-        if status is not None:
-            if os.WIFSIGNALED(status):
-                answer["signal"] = os.WTERMSIG(status)
-            else:
-                answer["code"] = os.WEXITSTATUS(status)
-        if self.cause is None:
-            answer["status"] = _meaning(answer, self.seconds)
-        self.answers.append((answer, [c.take() for c in self.captures]))
-        self.told = None
+        for descriptor in (*self.pipes, self.descriptor):
+            os.close(descriptor)
+        answer: dict[str, Any] = {
+            "code": None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
+            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            "seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime,
+            "rss": usage.ru_maxrss * 1024,
+        }  # fmt: skip
+        answer["status"] = self.cause or _meaning(answer, self.seconds)
+        self.answers.append((answer, [capture.take() for capture in self.captures]))
+        self.ended = not more
+        return more
 
 
 def _meaning(answer: dict[str, Any], limit: float) -> str:
     ended_by = answer["signal"]
     if ended_by is None:
-        return "infrastructure" if answer["code"] is None else "exited"
+        return "exited"
     if ended_by == signal.SIGSYS:
         return "blocked"
     if ended_by in (signal.SIGXCPU, signal.SIGKILL) and answer["cpu"] >= limit:
@@ -147,104 +145,92 @@ def _meaning(answer: dict[str, Any], limit: float) -> str:
 class Watch:
     """The one or two parts of a run."""
 
-    def __init__(self, namespaces: bool, oom_counter: int) -> None:
+    def __init__(self, oom_counter: int) -> None:
         """``oom_counter``: open file that counts a cgroup's kills for memory, or -1."""
-        self.namespaces, self.oom = namespaces, oom_counter
-        self.parts: dict[int, Part] = {}
+        self.oom = oom_counter
+        self.parts: list[Part] = []
         self._kills = self._count()
         self._look = time.monotonic() + FIRST_LOOK
-        self._base = _resident(os.getpid())
-
-    def start(self, number: int, part: Part) -> None:
-        self.parts[number] = part
+        self._base = _resident(os.getpid()) if oom_counter < 0 else 0
 
     def until_end(self) -> None:
         """Follows the run until its processes are gone."""
         poll = select.poll()
-        owners = {}
-        for part in self.parts.values():
-            for number, pipe in enumerate(part.pipes):
-                owners[pipe] = (part, number)
-                poll.register(pipe, select.POLLIN)
-            owners[part.control.fileno()] = (part, -1)
-            poll.register(part.control, select.POLLIN)
-        while any(not part.ended for part in self.parts.values()):
+        owners: dict[int, tuple[Part, int]] = {}
+
+        def listen(part: Part) -> None:
+            for number, descriptor in enumerate([*part.pipes, part.descriptor]):
+                owners[descriptor] = (part, number)
+                poll.register(descriptor, select.POLLIN)
+
+        def forget(descriptor: int) -> None:
+            if owners.pop(descriptor, None):
+                poll.unregister(descriptor)
+
+        for part in self.parts:
+            listen(part)
+        while not all(part.ended for part in self.parts):
             for descriptor, event in poll.poll(self._timeout() * 1000):
+                if descriptor not in owners:
+                    continue  # of a part that ended in this round
                 part, number = owners[descriptor]
-                if number == -1:
-                    if not part.hear():
-                        poll.unregister(descriptor)
-                        self._end(part)
-                        if part is self.parts[0]:  # the trusted role's end is the run's
-                            self._stop(self.parts.values(), None)
-                elif event & select.POLLIN:
+                if number < 3:
                     part.drain(number)
-                else:
-                    poll.unregister(descriptor)
+                    if not event & select.POLLIN:
+                        forget(descriptor)  # hung up
+                    continue
+                for old in (*part.pipes, part.descriptor):
+                    forget(old)
+                if part.finish_step():
+                    part.begin()
+                    listen(part)
+                elif part is self.parts[0]:  # the trusted role's end is the run's
+                    self._stop(None)
             self._check_time()
             self._check_memory()
 
+    def _running(self) -> list[Part]:
+        return [part for part in self.parts if not part.ended]
+
     def _timeout(self) -> float:
-        running = [part for part in self.parts.values() if not part.ended]
-        until = min(part.deadline() for part in running)
+        until = min(part.deadline() for part in self._running())
         if self.oom < 0:
             until = min(until, self._look)
         return max(0.0, until - time.monotonic()) + 0.001
 
     def _check_time(self) -> None:
-        late = [p for p in self.parts.values() if not p.ended and p.deadline() <= time.monotonic()]
-        for part in late:
-            waited = max(_waited(p.main_process()) for p in self.parts.values() if not p.ended)
-            delay = min(waited, (CROWDED - 1) * part.seconds)
-            if delay > part.delay + 0.01:
-                part.delay = delay
-            else:
-                self._stop(self.parts.values(), "timeout")
+        running = self._running()
+        for part in running:
+            if part.cause is None and part.deadline() <= time.monotonic():
+                waited = max(_waited(p.pid) for p in running)
+                delay = min(waited, (CROWDED - 1) * part.seconds)
+                if delay > part.delay + 0.01:
+                    part.delay = delay
+                else:
+                    self._stop("timeout")
 
     def _check_memory(self) -> None:
         now = time.monotonic()
         if self.oom >= 0 or now < self._look:
             return
         self._look = now + EVERY
-        running = [part for part in self.parts.values() if not part.ended]
+        running = self._running()
         used = sum(
-            max(0, _resident(pid) - self._base) for part in running for pid in _tree(part.pid)
+            max(0, _resident(pid) - self._base)
+            for part in running
+            for pid in _tree(part.pid if part.box is None else part.box.pid, part.pid)
         )
         if running and used > max(part.memory for part in running):
-            self._stop(running, "memory")
+            self._stop("memory")
 
-    def _stop(self, parts: Any, cause: str | None) -> None:
-        for part in parts:
-            if not part.ended:
-                part.cause = part.cause or cause
-                self._kill(part)
-
-    def _kill(self, part: Part) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(part.pid, signal.SIGKILL)
-        if part.group:
-            with suppress(ProcessLookupError):
-                os.killpg(part.group, signal.SIGKILL)
-
-    def _end(self, part: Part) -> None:
-        """The first process has hung up, so it is dying: waits until all of its tree is gone."""
-        self._kill(part)
-        os.waitpid(part.pid, 0)
-        part.ended = True
-        if part.group:
-            with suppress(ChildProcessError):
-                while True:
-                    os.waitpid(-part.group, 0)
-        part.finish_step()
-        for descriptor in part.pipes:
-            os.close(descriptor)
-        part.control.close()
+    def _stop(self, cause: str | None) -> None:
+        for part in self._running():
+            part.kill(cause)
 
     def kill(self) -> None:
         """Ends what still runs; for a zygote that cannot go on with a run."""
-        for part in self.parts.values():
-            if not part.ended:
-                self._end(part)
+        for part in self._running():
+            part.kill()
 
     def _count(self) -> int:
         if self.oom < 0:
@@ -255,12 +241,11 @@ class Watch:
         return 0
 
     def answer(self) -> tuple[dict[str, Any], list[bytearray]]:
-        """What the host is told: a header, and report, stdout and stderr of every part."""
-        answers = [answer for _, part in sorted(self.parts.items()) for answer in part.answers]
+        """What the host is told: a header, and stdout, stderr and report of every part."""
+        answers = [answer for part in self.parts for answer in part.answers]
         if self._count() > self._kills:
             answers[-1][0]["status"] = "memory"
-        failed = next((part.failed for part in self.parts.values() if part.failed), None)
-        header = {"parts": [answer for answer, _ in answers], "failed": failed}
+        header = {"parts": [answer for answer, _ in answers]}
         return header, [content for _, contents in answers for content in contents]
 
 
@@ -273,8 +258,9 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _tree(pid: int) -> list[int]:
-    found = [pid]
+def _tree(*roots: int) -> list[int]:
+    """Processes and their descendants; orphans are children of a box's first process."""
+    found = list(dict.fromkeys(roots))
     for process in found:
         found += _children(process)
     return found

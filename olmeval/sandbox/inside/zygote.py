@@ -1,7 +1,7 @@
-"""A warm interpreter in the jail that forks one fresh, isolated child for every program.
+"""A warm interpreter in the jail that forks a fresh, isolated child for every program.
 
-Starting Python and importing what programs import costs 20 ms and more; a fork of a process that
-has done both costs 3. The zygote reads requests from its socket (standard input), watches each run
+Starting Python and importing what programs import costs 20 ms and more; forking a process that
+has done both costs 2. The zygote reads requests from its socket (standard input), watches each run
 from outside of its namespaces, ends it at its limits, and answers with what it saw. It never
 reads a payload: that is an open file which only the run's own process reads, so nothing of one
 role, or one run, is in the memory that another starts with.
@@ -20,35 +20,33 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from olmeval.sandbox.inside import box as boxes
 from olmeval.sandbox.inside import system
+from olmeval.sandbox.inside.box import Jail, Start, run
+from olmeval.sandbox.inside.spawner import Boxes
 from olmeval.sandbox.inside.watch import Part, Watch
 
-# What HumanEval's, MBPP's and BigCodeBench's programs import from the standard library.
+# What most programs of HumanEval and MBPP import, and what few import but is cheap to hold: every
+# module more is more to copy in each fork, every one less is imported by some programs.
 PRELOADED = (
-    "abc array ast base64 bisect cmath collections contextlib copy csv dataclasses datetime "
-    "decimal enum fractions functools glob hashlib heapq inspect io itertools json math numbers "
-    "operator os pathlib pickle random re shutil statistics string struct subprocess sys tempfile "
-    "textwrap threading time traceback types typing unittest urllib.parse uuid warnings"
+    "abc ast bisect collections contextlib copy dataclasses datetime enum functools heapq inspect "
+    "io itertools json math numbers operator random re string time traceback types typing"
 )
 
 
-def main() -> None:
-    """Serves requests until the host hangs up."""
+def main(boxes: Boxes | None = None) -> None:
+    """Serves requests until the host hangs up; without ``boxes``, runs have no namespaces."""
     config = json.loads(sys.argv[1])
     host = socket.socket(fileno=config["socket"])
-    host.set_inheritable(False)
     sys.path[:] = [*sys.path[1:], *config["path"], sys.path[0]]  # our own modules last
     sys.argv[:] = [""]
     for name in [*PRELOADED.split(), *config["preload"]]:
-        with suppress(Exception):
+        with suppress(ImportError):
             import_module(name)
     for name in config["runners"]:
         import_module("olmeval.sandbox.inside." + name)
-    if config["jail"]["namespaces"]:
-        system.mount("", "/", "", system.MS_REC | system.MS_PRIVATE)
-    system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
-    zygote = Zygote(config)
+    if boxes is None:
+        system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
+    zygote = Zygote(config, boxes)
     gc.collect()
     gc.freeze()
     send(host, {"ready": sys.version.split()[0]}, [])
@@ -87,62 +85,72 @@ def send(host: socket.socket, header: dict[str, Any], contents: list[bytearray])
 class Zygote:
     """The part that forks."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.jail = boxes.Jail(config["jail"])
+    def __init__(self, config: dict[str, Any], boxes: Boxes | None) -> None:
+        self.jail = Jail(config["jail"])
+        self.boxes = boxes
         self.oom: int = config["oom_counter"]  # open file of the memory cgroup, or -1
         self.scratch: str = config["scratch"]  # where runs without a mount of their own live
         self.runs = 0
 
     def serve(self, host: socket.socket, request: dict[str, Any], files: list[int]) -> None:
         """One run, from request to answer."""
-        watch = Watch(self.jail.namespaces, self.oom)
+        watch = Watch(self.oom)
         tmps: list[str] = []
         parts = request["parts"]
         ends: Any = socket.socketpair() if len(parts) == 2 else (None,)
-        try:
-            # The trusted role last: nothing of it is here when the other is forked.
-            for number in reversed(range(len(parts))):
-                tmps.append(self._tmp())
-                watch.start(
-                    number, self._fork(parts[number], files[number], ends[number], tmps[-1])
-                )
-                if ends[number] is not None:
-                    # The other role hears the end of this one: nobody else holds its socket.
-                    ends[number].close()
-            watch.until_end()
-        finally:
-            watch.kill()
-            for descriptor in files:
-                os.close(descriptor)
-            if not self.jail.namespaces:
-                for tmp in tmps:
-                    remove(tmp)
+        # The trusted role last: nothing of it is here when the other is forked.
+        for number in reversed(range(len(parts))):
+            tmps.append(self._tmp())
+            part = self._part(parts[number], files[number], ends[number], tmps[-1])
+            part.begin()
+            watch.parts.insert(0, part)
+            if ends[number] is not None:
+                # The other role hears the end of this one: nobody else holds its socket.
+                ends[number].close()
+        watch.until_end()
+        for descriptor in files:
+            os.close(descriptor)
+        if self.boxes is None:
+            for tmp in tmps:
+                remove(tmp)
         header, contents = watch.answer()
         send(host, header, contents)
         for content in contents:
             content[:] = bytes(len(content))  # no later run finds it in memory
 
     def _tmp(self) -> str:
-        if self.jail.namespaces:
+        if self.boxes is not None:
             return "/tmp"
         self.runs += 1
         path = os.path.join(self.scratch, f"run{self.runs}")
         os.mkdir(path, 0o700)
         return path
 
-    def _fork(self, part: dict[str, Any], payload: int, peer: Any, tmp: str) -> Part:
-        control, inner = socket.socketpair()
-        pipes = [os.pipe() for _ in range(3)]
-        out, err, report = (write for _, write in pipes)
-        box = boxes.Box(self.jail, part, payload, (out, err, report), inner, peer, tmp)
-        flags = system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
-        pid = system.fork(flags if self.jail.namespaces else 0)
-        if pid == 0:
-            boxes.run(box)
-        inner.close()
-        for _, write in pipes:
-            os.close(write)
-        return Part(part, pid, control, [read for read, _ in pipes])
+    def _part(self, request: dict[str, Any], payload: int, peer: Any, tmp: str) -> Part:
+        box = None
+        if self.boxes is not None:
+            limits = request["limits"]
+            # Compilers and other languages read more of /proc than Python does.
+            box = self.boxes.make(limits["file_bytes"], limits["inodes"], "steps" in request)
+
+        def fork(step: int) -> tuple[int, list[int]]:
+            pipes = [os.pipe() for _ in range(3)]
+            out, err, report = (write for _, write in pipes)
+            descriptor = -1 if box is None else box.descriptor
+            start = Start(
+                self.jail, request, step if "steps" in request else None, payload,
+                (out, err, report), peer, descriptor, tmp,
+            )  # fmt: skip
+            if box is not None:
+                system.setns(descriptor, system.CLONE_NEWPID)  # for children alone
+            pid = os.fork()
+            if pid == 0:
+                run(start)
+            for _, write in pipes:
+                os.close(write)
+            return pid, [read for read, _ in pipes]
+
+        return Part(request, box, fork)
 
 
 def remove(tmp: str) -> None:
