@@ -24,9 +24,11 @@ COMMANDS = {
     "snr": ("olmeval.cli.snr:snr", "Signal, noise and their ratio for every benchmark."),
     "table": ("olmeval.cli.table:table", "Import scores from other files; query them with SQL."),
     "train": ("olmeval.cli.train:train", "Train a model from a recipe."),
+    "completion": ("olmeval.cli.completion:completion", "Complete words in bash, zsh or fish."),
     "data": ("olmeval.cli.data:data", "Pull benchmark data, build corpora."),
     "ladder": ("olmeval.cli.ladder:ladder", "Predict large runs from small ones, with intervals."),
     "report": ("olmeval.cli.report:report", "One page: which run is better, and how sure is it?"),
+    "view": ("olmeval.cli.view:view", "Look at prompts, tokens and answers in a browser."),
     "demo": ("olmeval.cli.demo:demo", "Train, evaluate and compare three tiny models."),
 }
 

@@ -7,6 +7,7 @@ COMMANDS = {
     "swarm": ("olmeval.cli.olmix_swarm:swarm", "Draw the mixtures of a swarm."),
     "launch": ("olmeval.cli.olmix_launch:launch", "Train and score the mixtures of a swarm."),
     "collect": ("olmeval.cli.olmix_launch:collect", "Tables of proxies trained elsewhere."),
+    "completion": ("olmeval.cli.completion:completion", "Complete words in bash, zsh or fish."),
     "fit": ("olmeval.cli.olmix_fit:fit", "Fit laws from mixture to score to a swarm."),
     "optimize": (
         "olmeval.cli.olmix_optimize:optimize",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from olmeval.cli.completion import complete_tasks
 from olmeval.cli.options import GreedyCommand, parse_limit, parse_pairs
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ DIR = click.Path(path_type=Path, file_okay=False)
 @click.argument("ratios", type=click.Path(path_type=Path))
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--tasks", "-t", multiple=True, required=True, help="To score; BPB suites suit best.")
+@click.option(
+    "--tasks",
+    "-t",
+    multiple=True,
+    required=True,
+    shell_complete=complete_tasks,
+    help="To score; BPB suites suit best.",
+)
 @click.option("--output", "-o", required=True, type=DIR, help="Folder for the tables.")
 @click.option("--domains", type=click.Path(path_type=Path), help="domains.yaml, if it has blocks.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), help="Of each mixture.")

@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from olmeval.errors import UserError
+
+# Where a context notes the repeatable option whose values may go on.
+OPEN = "olmeval.cli.open"
 
 
 class GreedyCommand(click.Command):
@@ -44,7 +48,14 @@ class GreedyCommand(click.Command):
             else:
                 current = None
                 spread.append(arg)
+        ctx.meta[OPEN] = current and current.split("=")[0]
         return super().parse_args(ctx, spread)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        for param in self.params:
+            if ctx.meta.get(OPEN) in param.opts and not incomplete.startswith("-"):
+                return param.shell_complete(ctx, incomplete)
+        return super().shell_complete(ctx, incomplete)
 
     def _ours(self, flag: str) -> str:
         """A long flag with dashes, under our name."""

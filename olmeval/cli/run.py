@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from olmeval.cli.completion import complete_tasks
 from olmeval.cli.options import GreedyCommand, batch_size, parse_limit, parse_pairs, with_shots
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ KNOWN_AS = {
     multiple=True,
     required=True,
     metavar="SPEC...",
+    shell_complete=complete_tasks,
     help="Task specs, e.g. arc_easy:rc:5shot; see `olmeval tasks list`.",
 )
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from olmeval.cli.completion import complete_tasks
 from olmeval.cli.export import export
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> N
 
 
 @tasks.command(epilog="Example: olmeval tasks show arc_challenge:rc::olmes:full")
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete_tasks)
 @task_path
 @as_json
 def show(spec: str, task_paths: tuple[Path, ...], as_json: bool) -> None:
@@ -103,7 +104,7 @@ def _lines(value: Any) -> list[str]:
 
 
 @tasks.command(epilog="Example: olmeval tasks preview winogrande -n 2 --model checkpoints/step100")
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete_tasks)
 @click.option("-n", "count", default=1, show_default=True, help="Documents to show.")
 @click.option(
     "--model",

@@ -103,6 +103,12 @@ def load_suites(task_paths: Sequence[Path] = ()) -> dict[str, Suite]:
     return dict(book.suites)
 
 
+def suite_names(task_paths: Sequence[Path] = ()) -> list[str]:
+    """The names and aliases of the suites in files, unchecked; groups are not among them."""
+    book = _Book(task_paths)
+    return [*book.entries, *book.aliases]
+
+
 def suite_tasks(name: str, task_paths: Sequence[Path] = ()) -> list[str]:
     """The canonical specs of a suite's tasks, each once. Raises :class:`UserError`."""
     found = _Book(task_paths).find(name)

@@ -29,6 +29,7 @@ NO_JSON = {
 }
 # One flag means one thing everywhere: how many values it takes, and of what sort.
 EXCEPTIONS = {
+    "--baseline": "the file of a gate, or the run that a report compares with",
     "--domain": "one of an input, or several to measure",
     "--drop": "columns to leave out, or a share of the worst data",
     "--fit": "runs of a ladder, or the file of a fit",
