@@ -1,0 +1,345 @@
+"""Lists of instances, filtered, sorted and searched by DuckDB on the files of runs.
+
+Nothing of a run is held in memory but the results of a few searches: DuckDB reads the columns and
+row groups that a question needs, under a memory limit.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from olmeval.errors import CorruptFileError, UserError
+from olmeval.reports.view.catalog import Entry
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+PAGE = 50
+MEMORY = "400MB"
+# Results of searches that are kept, so that turning pages does not search again.
+KEPT = 16
+
+# ``v`` and ``w`` are the metric's values of the run and of the one beside it; a value of a half or
+# more counts as right (a tie of two choices is worth a half).
+FILTERS = {
+    "all": "true",
+    "wrong": "v < 0.5",
+    "right": "v >= 0.5",
+    "partial": "v > 0 and v < 1",
+    "flipped": "(v >= 0.5) <> (w >= 0.5)",
+    "lost": "v >= 0.5 and w < 0.5",
+    "gained": "v < 0.5 and w >= 0.5",
+    "truncated": "status = 'truncated' or other_status = 'truncated'",
+    "errors": "status = 'error' or other_status = 'error'",
+    "length": "doc_id in (select doc_id from length)",
+    "unmatched": "other_status is null",
+}
+JUDGED = ("wrong", "right", "partial", "flipped", "lost", "gained")
+PAIRED = ("flipped", "lost", "gained", "unmatched")
+# The texts of all samples of an answer.
+_TEXTS = "try_cast(samples as json)->>'$[*][0]'"
+# An instance that could not be scored has no value.
+_SIDE = """{name} as (
+    select doc_id, native_id, cluster, status,
+           case when status = 'error' then null else value end as {value}
+    from read_parquet(?) where task = ? and metric = ?)"""
+SORTS = {
+    "document": "doc_id",
+    "lowest": "v nulls last, doc_id",
+    "highest": "v desc nulls last, doc_id",
+    "change": "((v >= 0.5) <> (w >= 0.5)) desc nulls last, abs(w - v) desc nulls last, doc_id",
+    "drop": "w - v nulls last, doc_id",
+    "rise": "w - v desc nulls last, doc_id",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A list of instances: of ``task`` in ``run``, beside ``other`` if there is one.
+
+    ``generates``: the task's answers are texts.
+    """
+
+    run: Entry
+    task: str
+    metric: str
+    other: Entry | None = None
+    filter: str = "all"
+    sort: str = "document"
+    text: str = ""
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The task's entry in ``metrics.json``. Raises :class:`UserError`."""
+        return result_of(self.run, self.task)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the metric says right or wrong of an instance (bits per byte does not)."""
+        return bool(self.result["metrics"].get(self.metric, {}).get("higher_is_better"))
+
+    @property
+    def filters(self) -> list[str]:
+        """The filters that mean something here."""
+        return [
+            name
+            for name in FILTERS
+            if (self.judged or name not in JUDGED)
+            and (self.other or name not in PAIRED)
+            and (name != "length" or "length_limited" in self.result["counters"])
+        ]
+
+
+def result_of(run: Entry, task: str) -> dict[str, Any]:
+    """A task's entry in ``metrics.json``. Raises :class:`UserError` when there is none."""
+    tasks = run.metrics["tasks"]
+    if task not in tasks:
+        raise UserError(f"run '{run.id}' has no task '{task}'")
+    found: dict[str, Any] = tasks[task]
+    return {"counters": {}, **found}
+
+
+def ask(
+    run: Entry,
+    task: str,
+    *,
+    metric: str = "",
+    other: Entry | None = None,
+    filter_: str = "",
+    sort: str = "",
+    text: str = "",
+) -> Asked:
+    """A checked :class:`Asked`, with defaults for what is empty. Raises :class:`UserError`."""
+    result = result_of(run, task)
+    metric = metric or str(result["primary_metric"])
+    if metric not in result["metrics"]:
+        known = ", ".join(result["metrics"]) or "none, since no instance could be scored"
+        raise UserError(f"task '{task}' has no metric '{metric}'; it has {known}")
+    if other is not None and task not in other.metrics["tasks"]:
+        other = None
+    sort = sort or ("document" if other is None else "change")
+    if sort not in SORTS:
+        raise UserError(f"unknown order '{sort}'; known: {', '.join(SORTS)}")
+    asked = Asked(run, task, metric, other, filter_ or "all", sort, text.strip())
+    if asked.filter not in asked.filters:
+        raise UserError(
+            f"the filter '{asked.filter}' does not apply here; known: {', '.join(asked.filters)}"
+        )
+    return asked
+
+
+class Instances:
+    """Answers questions about the instances of runs; safe to use from many threads."""
+
+    def __init__(self, folder: Path, threads: int = 2):
+        """``folder`` is where DuckDB may put what exceeds its memory."""
+        import duckdb
+
+        self._database = duckdb.connect()
+        self._database.execute(f"set memory_limit = '{MEMORY}'; set threads = {int(threads)}")
+        self._database.execute("set temp_directory = ?", [str(folder)])
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
+
+    def counts(self, asked: Asked) -> dict[str, int]:
+        """How many instances each filter that applies leaves."""
+        sums = ", ".join(f"count(*) filter ({FILTERS[name]})" for name in asked.filters)
+        row = self._query(asked, f"select {sums} from rows", filters=asked.filters).fetchone()
+        return dict(zip(asked.filters, row or (), strict=True))
+
+    def total(self, asked: Asked) -> int:
+        """How many instances the list has."""
+        row = self._query(asked, "select count(*) from listed").fetchone()
+        return int(row[0]) if row else 0
+
+    def page(self, asked: Asked, offset: int = 0, limit: int = PAGE) -> list[dict[str, Any]]:
+        """So many instances of the list, from ``offset`` on."""
+        rows = self._query(
+            asked,
+            "select doc_id, native_id, status, v, w, other_status from listed "
+            f"order by {SORTS[asked.sort]} limit {int(limit)} offset {int(offset)}",
+        ).fetchall()
+        names = ("doc_id", "native_id", "status", "value", "other", "other_status")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def position(self, asked: Asked, doc: int) -> int | None:
+        """Where in the list a document is; None when it is not in it."""
+        row = self._query(
+            asked,
+            "select place from (select doc_id, row_number() over "
+            f"(order by {SORTS[asked.sort]}) as place from listed) where doc_id = {int(doc)}",
+        ).fetchone()
+        return int(row[0]) - 1 if row else None
+
+    def values(self, run: Entry, task: str, doc: int) -> list[dict[str, Any]]:
+        """The rows of one instance, one a metric, as ``instances.parquet`` has them."""
+        cursor = self._execute(
+            self._database.cursor(),
+            "select * from read_parquet(?) where task = ? and doc_id = ?",
+            [str(run.path / "instances.parquet"), task, doc],
+        )
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def difference(self, asked: Asked) -> dict[str, Any] | None:
+        """The paired difference of a metric, the other run's less this one's, and who flipped.
+
+        ``value``, ``stderr`` (clustered where the task is), ``n``, and for metrics that say right
+        or wrong ``lost`` and ``gained``; None when the two share no instance.
+        """
+        from olmeval.stats.mean import paired_difference
+
+        clustered = asked.result.get("clusters") is not None
+        found = self._query(
+            asked,
+            f"select v, w, {'cluster::varchar' if clustered else 'null'} as cluster from rows "
+            "where v is not null and w is not null",
+        ).fetchnumpy()
+        v, w = found["v"], found["w"]
+        if not len(v):
+            return None
+        labels = None
+        if clustered:  # a question without a cluster stands alone
+            labels = [
+                k if label is None else label for k, label in enumerate(found["cluster"].tolist())
+            ]
+        gap = paired_difference(w, v, labels)
+        stderr = None if gap.stderr != gap.stderr else gap.stderr
+        summary = {"value": gap.value, "stderr": stderr, "n": gap.n}
+        if asked.judged:
+            summary["lost"] = int(((v >= 0.5) & (w < 0.5)).sum())
+            summary["gained"] = int(((v < 0.5) & (w >= 0.5)).sum())
+        return summary
+
+    def _query(
+        self, asked: Asked, select: str, filters: Sequence[str] = ()
+    ) -> "duckdb.DuckDBPyConnection":
+        """``select`` over ``rows``, all instances of the task, and ``listed``, those asked for."""
+        cursor = self._database.cursor()
+        parts = [_SIDE.format(name="a", value="v"), _SIDE.format(name="b", value="w")]
+        other = asked.other or asked.run
+        values: list[object] = []
+        for run in (asked.run, other):
+            values += [str(run.path / "instances.parquet"), asked.task, asked.metric]
+        if asked.other is None:
+            joined = "select a.*, null::double as w, null::varchar as other_status from a"
+        else:
+            # Where the data of two runs differ, the names of their questions do, too.
+            joined = (
+                "select a.*, b.w, b.status as other_status "
+                "from a left join b using (doc_id, native_id)"
+            )
+        where = f"({FILTERS[asked.filter]})"
+        if asked.text:
+            cursor.register("hits", self._hits(asked))
+            where += " and doc_id in (select doc_id from hits)"
+        if "length" in (*filters, asked.filter):
+            cursor.register("length", self._length_limited(asked))
+        parts += [f"rows as ({joined})", f"listed as (select * from rows where {where})"]
+        return self._execute(cursor, f"with {', '.join(parts)} {select}", values)
+
+    def _hits(self, asked: Asked) -> "pa.Table":
+        """The documents whose prompt, choices, answers or name hold the text that is searched.
+
+        Upper and lower case are one unless the text has an upper-case letter.
+        """
+        text = asked.text
+
+        def inside(column: str) -> str:
+            return f"contains({column if text != text.lower() else f'lower({column})'}, $text)"
+
+        generated = f"list_any(list_transform({_TEXTS}, t -> {inside('t')}))"
+        places = [f"{inside('context')} or {inside('continuation')}"]
+        if "length_limited" in asked.result["counters"]:
+            places.append(f"key in (select key from read_parquet($responses) where {generated})")
+        return self._documents(asked, " or ".join(places), text, inside("native_id"))
+
+    def _length_limited(self, asked: Asked) -> "pa.Table":
+        """The documents of which a sample ended at the limit of tokens."""
+        ended = "list_contains(try_cast(samples as json)->>'$[*][3]', 'length')"
+        return self._documents(
+            asked, f"key in (select key from read_parquet($responses) where {ended})"
+        )
+
+    def _documents(self, asked: Asked, where: str, text: str = "", named: str = "") -> "pa.Table":
+        """``doc_id`` of what has a request for which ``where`` holds, in either run; kept."""
+        import pyarrow as pa
+
+        runs = [run for run in (asked.run, asked.other) if run is not None]
+        key = (asked.task, where, text, *((run.id, _stamp(run)) for run in runs))
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        found = []
+        for run in runs:
+            path = run.path / "requests.parquet"
+            first, last = task_rows(path, asked.task)
+            values = {
+                "requests": str(path), "responses": str(run.path / "responses.parquet"),
+                "instances": str(run.path / "instances.parquet"),
+                "task": asked.task, "text": text, "first": first, "last": last,
+            }  # fmt: skip
+            query = (
+                "select distinct used.doc_id from (select unnest(uses) as used "
+                "from read_parquet($requests) "
+                f"where file_row_number between $first and $last and ({where})) "
+                "where used.task = $task"
+            )
+            if named:
+                query += (
+                    " union select distinct doc_id from read_parquet($instances) "
+                    f"where task = $task and {named}"
+                )
+            used = {name: value for name, value in values.items() if f"${name}" in query}
+            docs = self._execute(self._database.cursor(), query, used).fetchnumpy()["doc_id"]
+            found.append(pa.table({"doc_id": pa.array(docs, pa.int64())}))
+        table = pa.concat_tables(found)
+        with self._lock:
+            self._kept[key] = table
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return table
+
+    def _execute(
+        self, cursor: "duckdb.DuckDBPyConnection", query: str, values: Any
+    ) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
+        try:
+            return cursor.execute(query, values)
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.BinderException) as error:
+            first = str(error).splitlines()[0]
+            raise CorruptFileError(
+                f"the files of a run cannot be read ({first}); delete its Parquet files and give "
+                "its `olmeval run` command again"
+            ) from None
+
+
+def task_rows(path: Path, task: str) -> tuple[int, int]:
+    """First and last row of ``requests.parquet`` that may be of ``task``, by its statistics."""
+    import pyarrow.parquet as pq
+
+    first, last, at = None, -1, 0
+    with pq.ParquetFile(path) as file:
+        about = file.metadata
+        for number in range(about.num_row_groups):
+            group = about.row_group(number)
+            names = {group.column(k).path_in_schema: k for k in range(group.num_columns)}
+            statistics = group.column(names["uses.list.element.task"]).statistics
+            if (
+                statistics is None
+                or not statistics.has_min_max
+                or statistics.min <= task <= statistics.max
+            ):
+                first, last = at if first is None else first, at + group.num_rows - 1
+            at += group.num_rows
+    return (0 if first is None else first), last
+
+
+def _stamp(run: Entry) -> float:
+    return (run.path / "requests.parquet").stat().st_mtime
