@@ -39,7 +39,7 @@ def complete_tasks(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     catalogue = load_catalogue(
         tuple(ctx.params.get("task_path") or ctx.params.get("task_paths") or ())
     )
-    family, colon, _ = incomplete.partition(":")
+    family, colon, *_rest = incomplete.partition(":")
     names = [*catalogue.entries, *catalogue.groups, *suite_names()]
     if colon and family in catalogue.entries:
         found = catalogue.entries[family].family

@@ -29,6 +29,7 @@ COMMANDS = {
     "ladder": ("olmeval.cli.ladder:ladder", "Predict large runs from small ones, with intervals."),
     "report": ("olmeval.cli.report:report", "One page: which run is better, and how sure is it?"),
     "view": ("olmeval.cli.view:view", "Look at prompts, tokens and answers in a browser."),
+    "doctor": ("olmeval.cli.doctor:doctor", "What works on this machine, and how to get more."),
     "demo": ("olmeval.cli.demo:demo", "Train, evaluate and compare three tiny models."),
 }
 
