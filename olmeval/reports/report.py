@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Runs that have a column and a colour."""
+IN_ORDER = 4
+"""Up to so many columns keep the order of the runs; more go by rank."""
 EMBEDDED = 1_000_000
 """Bytes of compressed scores above which they go into a file beside the page."""
 ALERTS = ("suspected_cheats", "missing_bos", "truncated", "length_limited", "unparsed")
@@ -133,6 +135,10 @@ def _scores(rows: "pd.DataFrame", inputs: Inputs, baseline: str | None, last: in
     others = [replace(one, index=-1) for one in series if one.index not in kept]
     slots = {one.label: one.index for one in shown}
     top = [e for e in entries if e.index in kept]
+    if len(top) > IN_ORDER:
+        # Of many columns the first ones are seen.
+        place = {e.index: k for k, e in reversed(list(enumerate(ranked)))}
+        top.sort(key=lambda e: place[e.index])
     curves = curves_of(shown, others, pairs.noise)
     return _Scores(rows, shown, others, top, pairs, found, slots, suites, curves)
 
@@ -228,7 +234,7 @@ def _body(
     )
     top = (
         '<a class="skip" href="#main">Skip to the verdict</a>'
-        f'<div class="bar"><nav aria-label="Sections">{links}</nav>'
+        f'<div class="topbar"><nav aria-label="Sections">{links}</nav>'
         f'{search if chosen else ""}<button id="theme" type="button">Theme</button></div>'
     )
     alerts = "".join(f"<li>{words(line)}</li>" for line in [*_alerts(inputs.runs), *notes])

@@ -1,10 +1,11 @@
 """The learning curves of a report: one small chart a score, with bands of noise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from olmeval.reports.curves import Series
 from olmeval.reports.report_entries import SUITE
@@ -12,9 +13,8 @@ from olmeval.reports.report_svg import Line, chart, markers, sample, thinned
 from olmeval.reports.report_text import attribute, cut, name
 from olmeval.stats.mean import Z95
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+Array = NDArray[np.float64]
+COLUMNS = ("tokens", "step", "value", "stderr")
 POINTS = 60
 """Of a line, as drawn."""
 BACKGROUND = 30
@@ -69,36 +69,64 @@ def curves_of(shown: Sequence[Series], others: Sequence[Series], noise: Noise) -
     return Curves(tuple(figures), data)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One score of one series: columns (n,) of its checkpoints."""
+
+    one: Series
+    columns: dict[str, Array]
+    higher_is_better: bool | None
+
+
+def _parts(one: Series) -> Iterator[tuple[tuple[str, str], _Part]]:
+    """The scores of a series. Columns become arrays once, not once for each of many scores."""
+    rows = one.rows
+    columns = {c: rows[c].to_numpy(float, na_value=np.nan) for c in COLUMNS}
+    named = list(zip(map(str, rows["task"]), map(str, rows["metric"]), strict=True))
+    upward = rows["higher_is_better"].tolist() if "higher_is_better" in rows else None
+    places: dict[tuple[str, str], list[int]] = {}
+    for k, score in enumerate(named):
+        places.setdefault(score, []).append(k)
+    for score, mine in places.items():
+        better = None if upward is None else bool(upward[mine[0]])
+        yield score, _Part(one, {c: v[mine] for c, v in columns.items()}, better)
+
+
 def _lines(
     series: Sequence[Series], shown: set[int], noise: Noise
 ) -> dict[tuple[str, str], tuple[str, bool | None, list[Line]]]:
     """Axis, direction and lines by score, suites first."""
-    by_score: dict[tuple[str, str], list[tuple[Series, pd.DataFrame]]] = {}
+    by_score: dict[tuple[str, str], list[_Part]] = {}
     for one in series:
-        for (task, metric), rows in one.rows.groupby(["task", "metric"], sort=False):
-            by_score.setdefault((str(task), str(metric)), []).append((one, rows))
+        for score, part in _parts(one):
+            by_score.setdefault(score, []).append(part)
     found = {}
     for score in sorted(by_score, key=lambda s: (s[1] != SUITE, s)):
         parts = by_score[score]
-        known = all(rows["tokens"].notna().all() for _, rows in parts)
+        if max(len(part.columns["value"]) for part in parts) < 2:
+            continue
+        known = all(np.isfinite(part.columns["tokens"]).all() for part in parts)
         axis = "tokens" if known else "step"
         lines = []
-        for one, rows in parts:
-            rows = rows[rows[axis].notna() & rows["value"].notna()].sort_values(axis, kind="stable")
-            if len(rows):
-                slot = one.index if one.index in shown else None
-                lines.append(_line(slot, rows, axis, noise.get((str(rows["run"].iloc[0]), *score))))
+        for part in parts:
+            slot = part.one.index if part.one.index in shown else None
+            its = noise.get((str(part.one.rows["run"].iloc[0]), *score))
+            lines += _line(slot, part.columns, axis, its)
         if lines:
-            first = parts[0][1].iloc[0].get("higher_is_better")
-            found[score] = (axis, None if first is None else bool(first), lines)
+            found[score] = (axis, parts[0].higher_is_better, lines)
     return found
 
 
 def _line(
-    slot: int | None, rows: "pd.DataFrame", axis: str, noise: tuple[float, int] | None
-) -> Line:
-    x, y = rows[axis].to_numpy(float), rows["value"].to_numpy(float)
-    error = rows["stderr"].to_numpy(float, na_value=np.nan)
+    slot: int | None, columns: Mapping[str, Array], axis: str, noise: tuple[float, int] | None
+) -> list[Line]:
+    """The line of a series; none where it has no point."""
+    order = np.argsort(columns[axis], kind="stable")
+    x, y, error = (columns[c][order] for c in (axis, "value", "stderr"))
+    whole = np.isfinite(x) & np.isfinite(y)
+    x, y, error = x[whole], y[whole], error[whole]
+    if not len(x):
+        return []
     half = np.nan_to_num(Z95 * error) if np.isfinite(error).any() else None
     wide = None
     # Two checkpoints say next to nothing about their noise.
@@ -106,7 +134,7 @@ def _line(
         wide = Z95 * np.sqrt(np.nan_to_num(error) ** 2 + noise[0])
     kept = thinned(x, y, POINTS if slot is not None else BACKGROUND_POINTS)
     bands = [None if band is None else band[kept] for band in (half, wide)]
-    return Line(slot, x[kept], y[kept], *bands)
+    return [Line(slot, x[kept], y[kept], *bands)]
 
 
 def _points(line: Line) -> list[list[float]]:

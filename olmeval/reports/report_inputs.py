@@ -6,13 +6,12 @@ anything this package wrote.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olmeval.errors import UserError
 from olmeval.files import read_json
-from olmeval.mixing.proposal import Proposal
 from olmeval.results.run import Run, find_runs
 from olmeval.results.table import load_table
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 TABLES = {".csv", ".parquet"}
 PROPOSAL = "proposal.json"
+PROPOSED = {"mixture", "natural", "best_row", "gain", "epochs", "uncertainty", "warnings"}
+"""What is read of a proposal. Its class is not imported, which would load scikit-learn."""
 Named = dict[str, dict[str, Any]]
 
 
@@ -119,7 +120,7 @@ def _kind(value: Any) -> str | None:
         return "mixtures"
     if {"level", "targets", "back_test", "warnings"} <= value.keys():
         return "ladders"
-    if {each.name for each in fields(Proposal)} <= value.keys():
+    if value.keys() >= PROPOSED:
         return "proposals"
     if {"run", "baseline", "summary", "findings", "exit_code"} <= value.keys():
         return "gates"

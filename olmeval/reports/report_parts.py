@@ -37,6 +37,8 @@ def row(title: str, cells: Sequence[str], task: str | None = None, text: int = 0
 
 def snr(rows: "pd.DataFrame", last: int) -> str:
     """Signal, noise and their ratio by score; empty where no run has two checkpoints."""
+    if not rows.groupby(["run", "seed"], dropna=False)["step"].nunique().gt(1).any():
+        return ""
     table = snr_table(rows, SnrSettings(last=last, samples=SAMPLES))
     table = table[table["noise"].notna()]
     if table.empty:

@@ -9,12 +9,12 @@ from olmeval.reports.report_entries import LEVEL, SUITE, Entry, Pairs, Score
 from olmeval.reports.report_svg import forest, strip
 from olmeval.reports.report_text import (
     attribute,
+    bare,
     count,
     digits,
     interval,
     name,
     number,
-    probability,
     tag,
 )
 from olmeval.reports.report_verdict import run_name
@@ -192,12 +192,12 @@ def _pair_row(r: Mapping[Any, Any], reach: float, noisy: bool) -> str:
     cells = [
         f"<td>{tag(word, kind)}</td>",
         f'<td class="number">{number(r["gain"], places, signed=True)}</td>',
-        f'<td class="pic">{forest(r["gain"], r["low"], r["high"], reach, kind)}</td>',
+        f'<td class="pic">{forest(r["gain"], r["low"], r["high"], (-reach, reach), kind)}</td>',
         f'<td class="number">{interval(r["low"], r["high"], places)}</td>',
-        f'<td class="number">{_p(r["p_holm"])}</td>',
+        f'<td class="number">{bare(r["p_holm"])}</td>',
     ]
     if noisy:
-        cells.append(f'<td class="number">{_p(r["p_noise"])}</td>')
+        cells.append(f'<td class="number">{bare(r["p_noise"])}</td>')
     won = "" if isnan(r["wins"]) else f"{r['wins']:.0f} / {r['losses']:.0f} / {r['ties']:.0f}"
     cells.append(f'<td class="number">{won}</td><td>{r["test"] or "not paired"}</td>')
     arrow = ARROW[bool(r["higher_is_better"])]
@@ -206,7 +206,3 @@ def _pair_row(r: Mapping[Any, Any], reach: float, noisy: bool) -> str:
         f'<tr data-task="{attribute(r["task"])}"><th scope="row">{name(r["task"])} '
         f"<small>{what}{arrow}</small></th>{''.join(cells)}</tr>"
     )
-
-
-def _p(p: float) -> str:
-    return "–" if p != p else probability(p).removeprefix("p ").removeprefix("= ")

@@ -7,7 +7,7 @@ and paper need no second drawing. A series is told by colour, dash and marker to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, inf, isfinite, log10
+from math import ceil, floor, isfinite, log10
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ BOX = {
 }  # fmt: skip
 """Where a chart draws, for the page's script."""
 STRIP = 150
-FOREST = 180
+FOREST = 160
 SHAPES = {
     "circle": "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z",
     "square": "M-2.8-2.8h5.6v5.6h-5.6z",
@@ -243,18 +243,19 @@ def dash_rules() -> str:
     return "".join(f".d{k}{{stroke-dasharray:{DASH[n]}}}" for k, n in enumerate(DASHES) if DASH[n])
 
 
-def forest(value: float, low: float, high: float, reach: float, kind: str) -> str:
-    """A 95 % interval about a dashed zero, on a scale from -reach to reach."""
-    if not all(map(isfinite, (value, low, high))) or not 0 < reach < inf:
+def forest(value: float, low: float, high: float, ends: tuple[float, float], kind: str) -> str:
+    """A 95 % interval and a dashed zero on a scale between ``ends``, which hold zero."""
+    left, right = ends
+    if not all(map(isfinite, (value, low, high, left, right))) or right <= left:
         return ""
 
     def at(v: float) -> float:
-        part = max(-1.0, min(1.0, v / reach))
-        return round(FOREST / 2 + part * (FOREST / 2 - 5), 1)
+        part = (max(left, min(right, v)) - left) / (right - left)
+        return round(5 + part * (FOREST - 10), 1)
 
     return (
         f'<svg class="forest {kind}" viewBox="0 0 {FOREST} 16" aria-hidden="true">'
-        f'<path class="zero" d="M{FOREST / 2} 0v16"/><path class="bar" d="M{at(low)} 8H{at(high)}'
+        f'<path class="zero" d="M{at(0)} 0v16"/><path class="bar" d="M{at(low)} 8H{at(high)}'
         f'M{at(low)} 5v6M{at(high)} 5v6"/><circle cx="{at(value)}" cy="8" r="3.4"/></svg>'
     )
 

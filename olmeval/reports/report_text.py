@@ -76,6 +76,11 @@ def probability(p: Any) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
+def bare(p: float) -> str:
+    """p alone, for a column."""
+    return "–" if p != p else "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def count(n: int, noun: str) -> str:
     """``3 runs``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -8,6 +8,7 @@ from olmeval.reports.report_entries import Entry
 from olmeval.reports.report_svg import forest, shape
 from olmeval.reports.report_text import (
     attribute,
+    bare,
     count,
     digits,
     interval,
@@ -26,6 +27,7 @@ WORDS = {
     "unknown": ("error unknown", "level"),
 }
 """What the reference's verdict on a run says of that run, and its style."""
+NOTHING = '<td class="number">–</td><td class="pic"></td><td class="number p">–</td>'
 TOP = 8
 """Rows of a ranking that are open; the others are folded away."""
 
@@ -133,8 +135,8 @@ def _evidence(contest: Contest) -> str:
             )
         if first.noisy is not None and any(first.sure):
             lines.append(
-                f"with the noise between checkpoints {first.noisy[0]} and {first.noisy[1]} stay "
-                "significant"
+                f"when the spread of the last checkpoints counts, too, {first.noisy[0]} and "
+                f"{first.noisy[1]} stay significant"
             )
     if contest.left_out:
         left = listed([name(e.label) for e in contest.left_out])
@@ -149,16 +151,16 @@ def _upper(text: str) -> str:
 def _ranking(contest: Contest, slots: dict[str, int], baseline: bool) -> str:
     if len(contest.standings) < 2:
         return ""
-    reach = max(
-        (max(abs(s.low), abs(s.high)) for s in contest.rivals if not isnan(s.low)), default=0.0
-    )
-    rows = [_place(contest, s, slots, reach) for s in contest.standings]
+    known = [end for s in contest.rivals for end in (-s.low, -s.high) if not isnan(end)]
+    ends = (min([0.0, *known]), max([0.0, *known]))
+    rows = [_place(contest, s, slots, ends) for s in contest.standings]
     label = attribute(contest.name)
     against = "baseline" if baseline else "leader"
     heads = (
         '<th scope="col">run</th><th scope="col" class="number">value ± 95 %</th>'
         f'<th scope="col" class="number">against {against}</th>'
-        '<th scope="col" class="pic">95 % interval</th><th scope="col">verdict</th>'
+        '<th scope="col" class="pic">95 % interval</th><th scope="col" class="number p">p</th>'
+        '<th scope="col">verdict</th>'
     )
     top, rest = rows[:TOP], rows[TOP:]
     more = ""
@@ -175,21 +177,20 @@ def _ranking(contest: Contest, slots: dict[str, int], baseline: bool) -> str:
     )
 
 
-def _place(contest: Contest, s: Standing, slots: dict[str, int], reach: float) -> str:
+def _place(contest: Contest, s: Standing, slots: dict[str, int], ends: tuple[float, float]) -> str:
     places = digits(s.stderr)
     error = "" if isnan(s.stderr) else f" <small>± {number(Z95 * s.stderr, places)}</small>"
     value = f'<td class="number">{number(s.value, places)}{error}</td>'
     if s.entry is contest.reference:
-        rest = '<td class="number">–</td><td class="pic"></td><td>reference</td>'
+        rest = f"{NOTHING}<td>reference</td>"
     elif isnan(s.gain):
-        rest = '<td class="number">–</td><td class="pic"></td><td class="within">not tested</td>'
+        rest = f'{NOTHING}<td class="within">not tested</td>'
     else:
         word, kind = WORDS[s.verdict]
-        p = "" if isnan(s.p) else f" <small>{probability(s.p)}</small>"
         rest = (
             f'<td class="number">{number(-s.gain, _places(s), signed=True)}</td>'
-            f'<td class="pic">{forest(-s.gain, -s.high, -s.low, reach, kind)}</td>'
-            f"<td>{tag(word, kind)}{p}</td>"
+            f'<td class="pic">{forest(-s.gain, -s.high, -s.low, ends, kind)}</td>'
+            f'<td class="number p">{bare(s.p)}</td><td>{tag(word, kind)}</td>'
         )
     return f'<tr><th scope="row">{run_name(s.entry, slots)}</th>{value}{rest}</tr>'
 
