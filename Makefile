@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-vllm gpu-check lint bench clean
+.PHONY: demo test test-slow test-vllm gpu-check lint bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/olmeval demo
@@ -24,6 +24,10 @@ gpu-check:
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# The documentation, its links checked: build/site/index.html
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP)
 	for b in benchmarks/scoring.py benchmarks/planning.py benchmarks/trainer.py benchmarks/ladders.py benchmarks/decide.py benchmarks/mixing.py; do $(BIN)/python $$b || exit 1; done

@@ -13,4 +13,4 @@ if ! "$PYTHON" -m venv "$VENV"; then
   echo "'$PYTHON -m venv' failed; on Debian install the package python3-venv, then run make again" >&2
   exit 2
 fi
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'

@@ -21,6 +21,7 @@ else
   step "ruff check"  "$BIN/ruff" check .
   step "ruff format" "$BIN/ruff" format --check .
   step "mypy"        "$BIN/mypy"
+  step "documentation" env NO_MKDOCS_2_WARNING=1 "$BIN/mkdocs" build --strict --quiet
   run_tests "tests" "not slow and not vllm and not gpu"
 fi
 
