@@ -166,17 +166,14 @@ def _common(a: str, b: str) -> int:
 
 
 def snippets(run: Entry, task: str, docs: Sequence[int], length: int = 160) -> dict[str, str]:
-    """The end of every document's prompt (the beginning of one that is scored as a whole)."""
+    """The last paragraph of every document's prompt, or of one that is scored as a whole."""
     found = read_requests(run.path / "requests.parquet", task, docs, first=True)
     texts = {}
     for stored in found:
-        text = stored.request.context
+        text = stored.request.context.rstrip() or stored.request.continuation
         # The line that asks for the answer says nothing of the question.
-        body = text.rstrip().removesuffix("Answer:").rstrip()
-        line = (
-            body[-length * 3 :].split("\n\n")[-1] if text.strip() else stored.request.continuation
-        )
-        texts[str(stored.doc_id)] = " ".join(line[: length * 2].split())[:length]
+        body = text[-4000:].removesuffix("Answer:").rstrip().split("\n\n")[-1]
+        texts[str(stored.doc_id)] = " ".join(body[: length * 2].split())[:length]
     return texts
 
 

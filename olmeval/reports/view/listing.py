@@ -51,7 +51,7 @@ SORTS = {
     "document": "doc_id",
     "lowest": "v nulls last, doc_id",
     "highest": "v desc nulls last, doc_id",
-    "change": "((v >= 0.5) <> (w >= 0.5)) desc nulls last, abs(w - v) desc nulls last, doc_id",
+    "change": "abs(w - v) desc nulls last, doc_id",
     "drop": "w - v nulls last, doc_id",
     "rise": "w - v desc nulls last, doc_id",
 }
@@ -81,6 +81,12 @@ class Asked:
     def judged(self) -> bool:
         """Whether the metric says right or wrong of an instance (bits per byte does not)."""
         return bool(self.result["metrics"].get(self.metric, {}).get("higher_is_better"))
+
+    @property
+    def order(self) -> str:
+        """What the list is ordered by, in SQL; flipped instances come before greater changes."""
+        flipped = f"({FILTERS['flipped']}) desc nulls last, "
+        return flipped * (self.judged and self.sort == "change") + SORTS[self.sort]
 
     @property
     def filters(self) -> list[str]:
@@ -161,7 +167,7 @@ class Instances:
         rows = self._query(
             asked,
             "select doc_id, native_id, status, v, w, other_status from listed "
-            f"order by {SORTS[asked.sort]} limit {int(limit)} offset {int(offset)}",
+            f"order by {asked.order} limit {int(limit)} offset {int(offset)}",
         ).fetchall()
         names = ("doc_id", "native_id", "status", "value", "other", "other_status")
         return [dict(zip(names, row, strict=True)) for row in rows]
@@ -171,7 +177,7 @@ class Instances:
         row = self._query(
             asked,
             "select place from (select doc_id, row_number() over "
-            f"(order by {SORTS[asked.sort]}) as place from listed) where doc_id = {int(doc)}",
+            f"(order by {asked.order}) as place from listed) where doc_id = {int(doc)}",
         ).fetchone()
         return int(row[0]) - 1 if row else None
 
@@ -252,10 +258,10 @@ class Instances:
         def inside(column: str) -> str:
             return f"contains({column if text != text.lower() else f'lower({column})'}, $text)"
 
-        generated = f"list_any(list_transform({_TEXTS}, t -> {inside('t')}))"
         places = [f"{inside('context')} or {inside('continuation')}"]
         if "length_limited" in asked.result["counters"]:
-            places.append(f"key in (select key from read_parquet($responses) where {generated})")
+            texts = f"select key, unnest({_TEXTS}) as written from read_parquet($responses)"
+            places.append(f"key in (select key from ({texts}) where {inside('written')})")
         return self._documents(asked, " or ".join(places), text, inside("native_id"))
 
     def _length_limited(self, asked: Asked) -> "pa.Table":
@@ -286,7 +292,7 @@ class Instances:
             }  # fmt: skip
             query = (
                 "select distinct used.doc_id from (select unnest(uses) as used "
-                "from read_parquet($requests) "
+                "from read_parquet($requests, file_row_number = true) "
                 f"where file_row_number between $first and $last and ({where})) "
                 "where used.task = $task"
             )
@@ -312,7 +318,7 @@ class Instances:
 
         try:
             return cursor.execute(query, values)
-        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.BinderException) as error:
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
             first = str(error).splitlines()[0]
             raise CorruptFileError(
                 f"the files of a run cannot be read ({first}); delete its Parquet files and give "

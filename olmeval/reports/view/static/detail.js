@@ -42,6 +42,7 @@ export class Detail {
       this.tokens = [null, null];
       this.draw(place);
       this.root.scrollTop = 0;
+      this.root.removeAttribute("aria-busy");
       const runs = other && found.sides[1] ? [run, other] : [run];
       await Promise.all(runs.map(async (r, k) => {
         this.tokens[k] = await api("tokens", { run: r, task, doc }, signal);
@@ -72,13 +73,13 @@ export class Detail {
         el("h2", {}, ...nodes(String(a.native_id))),
         el("p", { class: "note" }, `document ${count(a.doc_id)}`, place() ? `, ${place()} listed` : "",
           a.cluster ? [", passage ", ...nodes(String(a.cluster))] : "")),
+      this.prompt(a, b),
       el("div", { class: two ? "sides two" : "sides" },
         this.side(a, 0, two),
         two ? (b ? this.side(b, 1, two) : el("div", { class: "side" }, el("p", { class: "empty" }, "The other run has no such question."))) : null),
       a.references.length ? el("section", {}, el("h3", {}, a.references.length > 1 ? "Accepted answers" : "Accepted answer"),
         a.references.slice(0, 40).map((r) => block(Array.isArray(r) ? r.join(", ") : r)),
-        a.references.length > 40 ? el("p", { class: "note" }, `and ${count(a.references.length - 40)} more`) : null) : null,
-      this.prompt(a, b));
+        a.references.length > 40 ? el("p", { class: "note" }, `and ${count(a.references.length - 40)} more`) : null) : null);
   }
 
   /* What one run answered. */
@@ -91,7 +92,7 @@ export class Detail {
         name, " ", el("b", {}, judged && kind !== "none" ? [text, text.length > 1 ? ` ${fixed(value)}` : ""] : fixed(value)));
     });
     return el("div", { class: "side" },
-      two ? el("h3", { class: "of-run" }, k === 0 ? "" : "beside: ", ...nodes(one.run)) : null,
+      el("h3", { class: "of-run" }, two ? nodes(one.run) : one.kind === "generate" ? "Answers" : one.kind === "rolling" ? "Document" : "Choices"),
       el("p", { class: "values" }, values,
         one.status === "ok" ? null : el("span", { class: `status ${one.status}` }, one.status)),
       one.kind === "generate" ? this.samples(one) : one.kind === "rolling" ? this.document(one, k) : this.choices(one, k));
@@ -105,6 +106,7 @@ export class Detail {
     if (!one.choices?.length) return el("p", { class: "empty" }, "No request of this instance is stored.");
     const norms = Object.keys(NORMS).filter((n) => one.choices.some((c) => c.scores[n] !== undefined));
     const several = one.choices.length > 1;
+    const error = this.tokens[k]?.error;
     const primary = norms.includes(one.primary_metric) ? one.primary_metric : null;
     const ranges = Object.fromEntries(norms.map((n) => {
       const known = one.choices.map((c) => c.scores[n]).filter((s) => s !== null && s !== undefined);
@@ -118,7 +120,7 @@ export class Detail {
       return [el("tr", { class: gold ? "gold" : null },
         el("th", { scope: "row" }, several ? letter(c.choice) : "", gold && several ? el("span", { class: "gold-mark", title: "the right choice" }, "★ right") : null),
         el("td", { class: "choice-text", colspan: norms.length }, text,
-          !tokens && c.token_logprobs ? el("span", { class: "strip note" }, " ", c.token_logprobs.slice(0, 200).map((p) => fixed(p, 2)).join(" "), c.token_logprobs.length > 200 ? " …" : "") : null,
+          error && c.token_logprobs ? el("span", { class: "strip note" }, " ", c.token_logprobs.slice(0, 200).map((p) => fixed(p, 2)).join(" "), c.token_logprobs.length > 200 ? " …" : "") : null,
           el("small", { class: "sizes" }, `${plural(c.tokens, "token")}, ${plural(c.bytes, "byte")}`,
             c.greedy ? ", each the most likely one" : "", c.seam ? ", tokens straddle the seam to the prompt" : "", c.truncated ? ", prompt truncated" : ""))),
       el("tr", { class: gold ? "gold scores" : "scores" }, el("th", {}), norms.map((n) => {
@@ -131,7 +133,6 @@ export class Detail {
           best ? "▲ " : "", fixed(s));
       }))];
     });
-    const error = this.tokens[k]?.error;
     return el("div", {},
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Choices" }, el("table", { class: "choices" },
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, several ? "choice" : ""), norms.map((n) =>

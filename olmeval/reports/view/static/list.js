@@ -87,7 +87,7 @@ export function taskList(tasks, differences) {
     ].filter(Boolean).join(", ");
     return el("a", { href: address({ task: t.name }), class: "task", "data-name": t.name.toLowerCase(),
       "aria-current": t.name === now.task ? "true" : null },
-      el("span", { class: "name" }, ...nodes(t.name)),
+      el("span", { class: "name" }, t.name.split(/(?<=[:_])/).map((part) => [nodes(part), el("wbr")])),
       el("span", { class: "score" }, fixed(t.score?.value), t.score ? el("small", {}, t.score.stderr === null ? "" : ` ±${fixed(t.score.stderr)}`) : null),
       el("small", { class: "metric" }, t.metric, " ", t.score ? (t.score.higher_is_better ? "↑" : "↓") : "", ` · ${count(t.instances)}`),
       gap ? el("small", { class: "gap" }, gapText(gap, t)) : null,
@@ -246,7 +246,7 @@ export class List {
   draw() {
     const { page } = this;
     const paired = Boolean(read().with);
-    fill(this.sorter, page.sorts.map((s) => el("option", { value: s }, SORT_NAMES[s] || s)));
+    fill(this.sorter, page.sorts.map((s) => el("option", { value: s }, s === "change" && !page.judged ? "largest change first" : SORT_NAMES[s] || s)));
     this.sorter.value = page.sort;
     fill(this.items, page.rows.map((r) => el("li", { "data-doc": r.doc_id },
       el("a", { href: address({ doc: String(r.doc_id) }), class: "instance" },
