@@ -182,7 +182,7 @@ def orders(
 ) -> dict[str, Any]:
     """What ``inside/launch.py`` is told. File descriptors are numbers that it inherits."""
     python = runtime(environment)
-    uid = SPARE_UID + slot % SPARE_UIDS if os.geteuid() == 0 else None
+    uid = SPARE_UID + (os.getpid() + slot) % SPARE_UIDS if os.geteuid() == 0 else None
     if not wall.namespaces and uid is not None:
         python = _reachable_runtime(python)
     bound = bindings(python, mounts)

@@ -31,7 +31,7 @@ from olmeval.sandbox.types import MIB, Command, Job, Limits, Outcome, Part, Stat
 TRIES = 3
 START_SECONDS = 60.0  # for a worker to be ready: environments import large libraries
 GRACE = 10.0  # seconds beyond its limits until a silent worker is given up
-OWN_MEMORY = 64 * MIB  # what the zygote may use beside its runs
+OWN_MEMORY = 128 * MIB  # for the zygote, and so that one process hears of its limit first
 OWN_PROCESSES = 16
 SEVERITY: tuple[Status, ...] = ("infrastructure", "memory", "timeout", "blocked", "signal")
 

@@ -14,7 +14,10 @@ from olmeval.sandbox.inside.spawner import Box
 
 REPORT_BYTES = 4 << 20  # of a runner's report; what is beyond is dropped
 CROWDED = 3.0  # a run gets at most so many times its wall limit where it waits for a core
-FIRST_LOOK, EVERY = 0.02, 0.03  # seconds between looks at memory, where no cgroup counts it
+FIRST_LOOK, EVERY = (
+    0.02,
+    0.03,
+)  # seconds between looks at memory and files, where nothing counts them
 
 
 class Capture:
@@ -52,13 +55,14 @@ class Capture:
 class Part:
     """A role, or a command with its steps: one tree of processes at a time.
 
-    ``fork(part, step)`` starts a step's process: its id and the pipes of stdout, stderr, report.
+    ``fork(step)`` starts a step's process: its id and the pipes of stdout, stderr, report.
     """
 
     def __init__(
-        self, request: dict[str, Any], box: Box | None, fork: Callable[[int], tuple[int, list[int]]]
-    ) -> None:
-        self.request, self.box, self._fork = request, box, fork
+        self, request: dict[str, Any], box: Box | None,
+        fork: Callable[[int], tuple[int, list[int]]], tmp: str,
+    ) -> None:  # fmt: skip
+        self.request, self.box, self._fork, self.tmp = request, box, fork, tmp
         self.steps: list[dict[str, Any]] = request.get("steps", [request])
         self.answers: list[tuple[dict[str, Any], list[bytearray]]] = []
         self.ended = False
@@ -187,14 +191,14 @@ class Watch:
                 elif part is self.parts[0]:  # the trusted role's end is the run's
                     self._stop(None)
             self._check_time()
-            self._check_memory()
+            self._check_memory_and_files()
 
     def _running(self) -> list[Part]:
         return [part for part in self.parts if not part.ended]
 
     def _timeout(self) -> float:
         until = min(part.deadline() for part in self._running())
-        if self.oom < 0:
+        if self._looks():
             until = min(until, self._look)
         return max(0.0, until - time.monotonic()) + 0.001
 
@@ -209,19 +213,28 @@ class Watch:
                 else:
                     self._stop("timeout")
 
-    def _check_memory(self) -> None:
+    def _looks(self) -> bool:
+        """Whether no cgroup counts memory, or no mount bounds files."""
+        return self.oom < 0 or any(part.box is None for part in self.parts)
+
+    def _check_memory_and_files(self) -> None:
         now = time.monotonic()
-        if self.oom >= 0 or now < self._look:
+        if now < self._look or not self._looks():
             return
         self._look = now + EVERY
         running = self._running()
-        used = sum(
-            max(0, _resident(pid) - self._base)
-            for part in running
-            for pid in _tree(part.pid if part.box is None else part.box.pid, part.pid)
-        )
-        if running and used > max(part.memory for part in running):
-            self._stop("memory")
+        if self.oom < 0:
+            used = sum(
+                max(0, _resident(pid) - self._base)
+                for part in running
+                for pid in _tree(part.pid if part.box is None else part.box.pid, part.pid)
+            )
+            if running and used > max(part.memory for part in running):
+                self._stop("memory")
+        for part in running:
+            limits = part.request["limits"]
+            if part.box is None and _fills(part.tmp, limits["file_bytes"], limits["inodes"]):
+                self._stop("blocked")
 
     def _stop(self, cause: str | None) -> None:
         for part in self._running():
@@ -264,6 +277,19 @@ def _tree(*roots: int) -> list[int]:
     for process in found:
         found += _children(process)
     return found
+
+
+def _fills(folder: str, most: int, inodes: int) -> bool:
+    """Whether there are more bytes or more files in a folder than allowed."""
+    size = count = 0
+    for path, folders, files in os.walk(folder):
+        count += len(folders) + len(files)
+        for name in files:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(path, name)).st_blocks * 512
+        if size > most or count > inodes:
+            return True
+    return False
 
 
 def _resident(pid: int) -> int:

@@ -150,19 +150,18 @@ class Zygote:
                 os.close(write)
             return pid, [read for read, _ in pipes]
 
-        return Part(request, box, fork)
+        return Part(request, box, fork, tmp)
 
 
 def remove(tmp: str) -> None:
-    """Removes a run's folder, whatever its modes are."""
-
-    def permit(function: Any, path: str, _: Any) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
-            function(path)
-
-    shutil.rmtree(tmp, onerror=permit)
+    """Removes a run's folder, whatever the modes in it are; nobody writes to it any more."""
+    os.chmod(tmp, 0o700)
+    for folder, names, _ in os.walk(tmp):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(tmp)
 
 
 if __name__ == "__main__":
