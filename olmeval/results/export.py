@@ -33,6 +33,21 @@ def export_runs(
     """
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}'; known: {', '.join(FORMATS)}")
+    written = []
+    for target, run in targets_of(runs, output).items():
+        make_dir(target)
+        for name, content in FORMATS[format](RunFiles(run)):
+            if isinstance(content, list):
+                write_text(target / name, "".join(_line(row) for row in content))
+            else:
+                write_json(target / name, content)
+            written.append(target / name)
+        advance(run)
+    return written
+
+
+def targets_of(runs: Sequence[Run], output: Path) -> dict[Path, Run]:
+    """The folder in ``output`` of every run. Raises :class:`UserError` where two are the same."""
     targets: dict[Path, Run] = {}
     for run in runs:
         target = output / run.path.resolve().name
@@ -44,17 +59,7 @@ def export_runs(
         if (target / "run.json").exists():
             raise UserError(f"'{target}' is a run folder; choose another --output")
         targets[target] = run
-    written = []
-    for target, run in targets.items():
-        make_dir(target)
-        for name, content in FORMATS[format](RunFiles(run)):
-            if isinstance(content, list):
-                write_text(target / name, "".join(_line(row) for row in content))
-            else:
-                write_json(target / name, content)
-            written.append(target / name)
-        advance(run)
-    return written
+    return targets
 
 
 def _line(row: dict[str, Any]) -> str:
