@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
+ELSEWHERE = re.compile(
+    r'<(?:script|img|iframe)[^>]*src="(?:https?:)?//|<link[^>]*stylesheet[^>]*//'
+)
+ROLE = re.compile(r":(?:class|func|meth|data|mod|attr):(?=<)")
 OUTSIDE = re.compile(r"\]\(((?:\.\./)+)([\w./-]+)\)")
 
 # What a Python user calls, by what it is for. A name that does not exist fails the build.
@@ -87,6 +92,18 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return OUTSIDE.sub(copied, markdown)
 
 
+def on_page_content(content: str, **_: Any) -> str:
+    """Docstrings name what they mean as ``:class:`Run```; a reader needs the name alone."""
+    return ROLE.sub("", content)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Fails the build if a page would load anything from elsewhere."""
+    if found := ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {found[0]}")
+    return output
+
+
 def leaves(
     command: click.Command, name: str, parent: click.Context | None = None
 ) -> Iterator[tuple[click.Command, click.Context]]:
@@ -126,7 +143,8 @@ def _described(command: click.Command, ctx: click.Context) -> Iterator[str]:
     rows = [r for p in command.get_params(ctx) if (r := p.get_help_record(ctx))]
     yield from ("| option | |", "|-|-|")
     for names, help_ in rows:
-        yield f"| `{names.replace('|', chr(92) + '|')}` | {_escaped(help_).replace('|', '&#124;')} |"
+        names = names.replace("|", "\\|")
+        yield f"| `{names}` | {_escaped(help_)} |"
     text = (command.epilog or "").replace("\b", "").strip()
     text = re.sub(r"^Examples?:\s*", "", text)
     text = re.sub(r"^  ", "", text, flags=re.MULTILINE)
@@ -134,7 +152,9 @@ def _described(command: click.Command, ctx: click.Context) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(text, quote=False).replace("*", r"\*").replace("_", r"\_")
+    """Text as it is, also in a cell of a table."""
+    shown = html.escape(text, quote=False).replace("|", "&#124;")
+    return shown.replace("*", r"\*").replace("_", r"\_")
 
 
 def tasks_page() -> str:
@@ -157,11 +177,11 @@ def tasks_page() -> str:
     for row in list_tasks():
         formats = ", ".join(row["formats"])
         dot = "●" if row["offline"] else ""
-        what = _escaped(str(row["summary"])).replace("|", "&#124;")
+        what = _escaped(str(row["summary"]))
         lines.append(f"| `{row['task']}` | {formats} | {row['primary_metric']} | {dot} | {what} |")
     lines += ["", "## Suites", "", "| suite | tasks | mean | what |", "|-|-:|-|-|"]
     for suite in load_suites().values():
-        what = _escaped(suite.summary).replace("|", "&#124;")
+        what = _escaped(suite.summary)
         lines.append(f"| `{suite.name}` | {len(suite.tasks)} | {suite.aggregate} | {what} |")
     return "\n".join(lines) + "\n"
 
