@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from olmeval import __version__
 from olmeval.backends.base import ModelInfo
 from olmeval.engine.collect import collect
+from olmeval.engine.grade_code import Running
 from olmeval.engine.prepare import Prepared
-from olmeval.engine.score import instance_table, score_task
+from olmeval.engine.score import TaskScore, instance_table, score_task
 from olmeval.engine.work import Work
 from olmeval.errors import UserError
 from olmeval.files import atomic_path, make_dir, read_json, write_json
@@ -21,6 +22,7 @@ from olmeval.results.suites import answered, score_suites
 if TYPE_CHECKING:
     import pyarrow as pa
 
+VERDICTS = "verdicts.parquet"
 FILES = ("metrics.json", "responses.parquet", "requests.parquet", "instances.parquet")
 VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "ray", "numpy", "pyarrow")
 
@@ -81,10 +83,21 @@ class RunFolder:
             },
         )
 
-    def finish(self, work: Work, prepared: Prepared, tokenizer: str, answers: Answers) -> None:
-        """Scores ``answers`` and writes every file, ``run.json`` last."""
+    def finish(
+        self,
+        work: Work,
+        prepared: Prepared,
+        tokenizer: str,
+        answers: Answers,
+        running: Running | None = None,
+    ) -> None:
+        """Scores ``answers`` and writes every file, ``run.json`` last.
+
+        ``running``: how answers that are programs are run; what became of them is in
+        ``verdicts.parquet``, one row a sample.
+        """
         scores = collect(len(work.requests), prepared, answers)
-        scored = [score_task(w, scores, prepared) for w in work.tasks]
+        scored = [score_task(w, scores, prepared, running) for w in work.tasks]
         rows = answers.find(prepared.keys + prepared.prompt_keys)
         write_answers(self.path / "responses.parquet", answers.take(rows[rows >= 0]))
         with atomic_path(self.path / "requests.parquet") as tmp:
@@ -92,6 +105,7 @@ class RunFolder:
         instances = instance_table(work.tasks, scored)
         with atomic_path(self.path / "instances.parquet") as tmp:
             instances.to_parquet(tmp, index=False, compression="zstd")
+        sandbox = self._write_verdicts(scored)
         by_name = sorted(zip(work.tasks, scored, strict=True), key=lambda pair: pair[0].task.name)
         results = {w.task.name: s.summary for w, s in by_name}
         errors = sum(s.summary["errors"] for s in scored)
@@ -110,7 +124,24 @@ class RunFolder:
                 },
             },
         )
-        self.write_status("errors" if errors else "complete", work, tokenizer, finished=_now())
+        status = "errors" if errors else "complete"
+        self.write_status(status, work, tokenizer, finished=_now(), **sandbox)
+
+    def _write_verdicts(self, scored: list[TaskScore]) -> dict[str, Any]:
+        """Writes what became of programs; returns what ``run.json`` says of the sandbox."""
+        import pandas as pd
+
+        tables = [s.programs for s in scored if s.programs is not None]
+        if not tables:
+            return {}
+        table = pd.concat(tables, ignore_index=True)
+        with atomic_path(self.path / VERDICTS) as tmp:
+            table.to_parquet(tmp, index=False, compression="zstd", row_group_size=ROW_GROUP)
+        modes: dict[str, dict[str, int]] = {}
+        for task, of_task in table.groupby("task"):
+            counts = of_task["mode"].value_counts().sort_index()
+            modes[str(task)] = {str(mode): int(n) for mode, n in counts.items()}
+        return {"sandbox": {"tier": sorted(set(table["tier"]) - {""}), "modes": modes}}
 
 
 def _write_requests(path: Path, table: "pa.Table") -> None:

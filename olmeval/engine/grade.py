@@ -6,13 +6,14 @@ the answer that a majority vote counts.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from olmeval.engine.grade_code import Judged, Running, check_code, judge_answers, right
 from olmeval.errors import UserError
 from olmeval.metrics import bbh, drop, extraction, minerva, squad
 from olmeval.metrics.grading import Grade, grade_many, grade_solutions
@@ -30,7 +31,8 @@ class Graded:
 
     ``values`` maps a metric to a value per sample [S]; ``right`` [S] is what pass@k counts;
     ``answers`` [S] what a majority vote counts; ``no_verdict`` [S]: the grader itself failed;
-    ``counters``: what happened on the way (unparsed answers, grader limits).
+    ``counters``: what happened on the way (unparsed answers, grader limits); ``judged``: what was
+    run and what became of it, where answers are programs.
     """
 
     values: dict[str, NDArray[np.float64]]
@@ -38,25 +40,40 @@ class Graded:
     answers: list[str]
     no_verdict: NDArray[np.bool_]
     counters: dict[str, int]
+    judged: Judged | None = field(default=None, repr=False)
 
 
-def check_grader(name: str) -> None:
-    """Raises :class:`UserError` when there is no such grader, or none that can run here."""
-    family = name.partition(":")[0]
-    if family == "code":
-        raise UserError(
-            "this task runs the programs that a model writes, and this version has no sandbox to "
-            "run them in; use its bpb format"
-        )
-    if family not in GRADERS:
-        raise UserError(f"unknown grader '{name}'; known: {', '.join(sorted(GRADERS))}")
+def check_grader(name: str, running: Running | None = None) -> None:
+    """Raises :class:`UserError` when there is no such grader, or none that can run here.
 
-
-def grade(name: str, texts: Texts, references: References) -> Graded:
-    """Grades one text per entry against its references. Raises :class:`UserError`."""
-    check_grader(name)
+    ``running`` is how answers that are programs would be run; None where nothing will be graded.
+    """
     family, _, detail = name.partition(":")
+    if family == "code":
+        if running is not None:
+            check_code(detail, running.unsafe_local)
+    elif family not in GRADERS:
+        raise UserError(f"unknown grader '{name}'; known: {', '.join(sorted([*GRADERS, 'code']))}")
+
+
+def grade(
+    name: str, texts: Texts, references: References, running: Running | None = None
+) -> Graded:
+    """Grades one text per entry against its references. Raises :class:`UserError`."""
+    running = running or Running()
+    check_grader(name, running)
+    family, _, detail = name.partition(":")
+    if family == "code":
+        return _code(texts, references, detail, running)
     return GRADERS[family](texts, references, detail)
+
+
+def _code(texts: Texts, references: References, detail: str, running: Running) -> Graded:
+    judged = judge_answers(detail, texts, references, running)
+    passed = right(judged.verdicts)
+    # A jail that failed says nothing about the program: no verdict, never a zero.
+    unknown = np.isnan(passed)
+    return Graded({}, np.nan_to_num(passed), list(texts), unknown, judged.counters, judged)
 
 
 def instance_values(

@@ -1,6 +1,7 @@
 """Progress of a run on the terminal: a bar over all models, one a model at work, one a task."""
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,16 @@ class Bars:
                 )
         for number, bar in shown.items():
             self.progress.update(bar, completed=int(answered[number]))
+
+    def judging(self, model: str) -> Callable[[int, int], None]:
+        """What tells how many of the programs that ``model`` wrote have been run."""
+
+        def tell(done: int, total: int) -> None:
+            self.progress.update(
+                self.of_model[model], completed=done, total=total, unit="programs", visible=True
+            )
+
+        return tell
 
     def end(self, model: str) -> None:
         """``model`` is finished, or was before."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from olmeval.engine.collect import Scores
 from olmeval.engine.grade import direction, grade, instance_values
+from olmeval.engine.grade_code import Judged, Running
 from olmeval.engine.prepare import Prepared
 from olmeval.engine.work import TaskWork
 from olmeval.metrics import HIGHER_IS_BETTER
@@ -25,25 +26,36 @@ class TaskScore:
     """One task's scores.
 
     ``summary`` is its entry in ``metrics.json``; ``values`` maps each metric to its value per
-    instance [I] (nan where ``failed``); ``truncated`` [I]: a prompt lost its beginning.
+    instance [I] (nan where ``failed``); ``truncated`` [I]: a prompt lost its beginning;
+    ``programs``: one row a sample where samples were run, else None.
     """
 
     summary: dict[str, Any]
     values: Values
     failed: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    programs: pd.DataFrame | None = None
 
 
-def score_task(work: TaskWork, scores: Scores, prepared: Prepared) -> TaskScore:
-    """Metrics with standard errors over the instances that could be scored, and all counters."""
+def score_task(
+    work: TaskWork, scores: Scores, prepared: Prepared, running: Running | None = None
+) -> TaskScore:
+    """Metrics with standard errors over the instances that could be scored, and all counters.
+
+    ``running``: how samples that are programs are run.
+    """
     n = len(scores.logprob)
     # An unscored choice would silently win or lose; its whole instance is an error instead.
     failed = _any(scores.failed[work.conditioned], work)
     if work.unconditional is not None:
         failed |= _any(scores.failed[work.unconditional], work)
     truncated = _any(prepared.truncated(n)[work.conditioned], work)
-    by_kind = {"loglikelihood": _choices, "generate": _samples, "rolling": _documents}
-    values, failed, counters = by_kind[work.kind](work, scores, failed)
+    programs = None
+    if work.kind == "generate":
+        values, failed, counters, programs = _samples(work, scores, failed, running)
+    else:
+        score = _choices if work.kind == "loglikelihood" else _documents
+        values, failed, counters = score(work, scores, failed)
     clusters = work.clusters
     kept = np.flatnonzero(~failed)
     estimates = {}
@@ -79,7 +91,7 @@ def score_task(work: TaskWork, scores: Scores, prepared: Prepared) -> TaskScore:
     }
     if work.kind == "rolling":
         summary["groups"] = _by_group(work, values["bits_per_byte"], failed)
-    return TaskScore(summary, values, failed, truncated)
+    return TaskScore(summary, values, failed, truncated, programs)
 
 
 def _any(flags: NDArray[np.bool_], work: TaskWork) -> NDArray[np.bool_]:
@@ -127,26 +139,50 @@ def _choices(
 
 
 def _samples(
-    work: TaskWork, scores: Scores, failed: NDArray[np.bool_]
-) -> tuple[Values, NDArray[np.bool_], dict[str, int]]:
+    work: TaskWork, scores: Scores, failed: NDArray[np.bool_], running: Running | None
+) -> tuple[Values, NDArray[np.bool_], dict[str, int], pd.DataFrame | None]:
     """Grades the answered instances; where a grader gives no verdict, the instance is an error."""
     kept = np.flatnonzero(~failed)
     of_kept = [scores.samples[work.conditioned[k]] for k in kept.tolist()]
     counts = np.array([len(samples) for samples in of_kept], np.int64)
     texts = [sample.text for samples in of_kept for sample in samples]
-    references = [work.instances[k].references for k in np.repeat(kept, counts).tolist()]
+    owner = np.repeat(kept, counts).tolist()
+    references = [work.instances[k].references for k in owner]
     limited = sum(sample.finish == "length" for samples in of_kept for sample in samples)
     values: Values = {name: np.full(len(failed), np.nan) for name in work.task.metrics}
     if not len(kept):
-        return values, failed, {"length_limited": 0}
-    graded = grade(work.task.grader or "", texts, references)
+        return values, failed, {"length_limited": 0}, None
+    graded = grade(work.task.grader or "", texts, references, running)
     for name, value in instance_values(work.task.metrics, graded, counts).items():
         values[name][kept] = value
     no_verdict = np.zeros(len(failed), np.bool_)
     no_verdict[kept] = np.logical_or.reduceat(
         graded.no_verdict, np.concatenate([[0], np.cumsum(counts)[:-1]])
     )
-    return values, failed | no_verdict, {"length_limited": limited, **graded.counters}
+    programs = None if graded.judged is None else _program_table(work, owner, graded.judged)
+    counters = {"length_limited": limited, **graded.counters}
+    return values, failed | no_verdict, counters, programs
+
+
+def _program_table(work: TaskWork, owner: list[int], judged: Judged) -> pd.DataFrame:
+    """One row a sample: the document, which of its samples, and what became of the program."""
+    seen: dict[int, int] = {}
+    rows = []
+    for k, source, verdict in zip(owner, judged.sources, judged.verdicts, strict=True):
+        seen[k] = seen.get(k, -1) + 1
+        instance = work.instances[k]
+        rows.append(
+            {
+                "task": work.task.name,
+                "doc_id": instance.doc_id,
+                "native_id": instance.native_id,
+                "sample": seen[k],
+                **verdict.to_json(),
+                "suspected_cheat": verdict.suspected_cheat,
+                "program": source,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _documents(

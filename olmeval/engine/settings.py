@@ -28,6 +28,7 @@ class Settings:
     row_tokens: int | None = None  # token budget of a forward pass
     window_overlap: int = 0  # tokens of context that a document's later windows see again
     max_new_tokens: int | None = None  # lowers every generation's own limit to this
+    unsafe_local: bool = False  # run answers that are programs even where nothing contains them
 
     @property
     def load_options(self) -> LoadOptions:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from olmeval.backends.planner import Ints, starts
 from olmeval.backends.tokenization import Tokenizer
 from olmeval.engine.grade import check_grader
+from olmeval.engine.grade_code import Running
 from olmeval.engine.prepare import Prepared, prepare
 from olmeval.errors import UserError
 from olmeval.requests import Instance, Request
@@ -155,10 +156,12 @@ def load_work(
     limit: int | float | None = None,
     task_paths: Sequence[Path] = (),
     max_new_tokens: int | None = None,
+    running: Running | None = None,
 ) -> Work:
     """Loads tasks and suites and collects their distinct requests. Raises :class:`UserError`.
 
-    ``max_new_tokens`` lowers every generation's own limit to itself.
+    ``max_new_tokens`` lowers every generation's own limit to itself. ``running``: how answers that
+    are programs will be run, which must be possible here; None where nothing will be graded.
     """
     names = expand(expand_suites(specs, task_paths), task_paths)
     if not names:
@@ -169,7 +172,7 @@ def load_work(
         task = load_task(name, limit, task_paths)
         if task.grader is not None:
             try:
-                check_grader(task.grader)
+                check_grader(task.grader, running)
             except UserError as error:
                 raise UserError(f"task '{name}': {error}") from None
         works.append(_task_work(task, index, max_new_tokens))

@@ -10,23 +10,105 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from olmeval.errors import UserError
 from olmeval.files import cache_dir, make_dir, sha256_json
-from olmeval.sandbox.verdict import Program, Verdict
+from olmeval.sandbox import languages_judge
+from olmeval.sandbox.run import Progress
+from olmeval.sandbox.tiers import probe
+from olmeval.sandbox.verdict import Program, Verdict, judge
 
 CHECK_DIGITS = 8
+# Programs that are judged before their verdicts are written: what a kill can lose.
+CHUNK = 1024
+Item = TypeVar("Item", Program, tuple[str, str])
+
+
+def judge_cached(
+    programs: Sequence[Program],
+    *,
+    workers: int | None = None,
+    unsafe_local: bool = False,
+    progress: Progress | None = None,
+    store: "VerdictCache | None" = None,
+) -> list[Verdict]:
+    """Like :func:`judge`, which it calls for programs without a verdict in ``store``.
+
+    ``progress`` is called with (judged, all) programs, those that are known included.
+    """
+
+    def run(part: list[Program], tell: Progress) -> list[Verdict]:
+        return judge(part, workers=workers, unsafe_local=unsafe_local, progress=tell)
+
+    tier = probe().name
+    keys = [key_of(program, tier) for program in programs]
+    return _through(store or VerdictCache(), keys, programs, run, progress)
+
+
+def judge_language_cached(
+    name: str,
+    programs: Sequence[tuple[str, str]],
+    *,
+    workers: int | None = None,
+    unsafe_local: bool = False,
+    progress: Progress | None = None,
+    store: "VerdictCache | None" = None,
+) -> list[Verdict]:
+    """The same for (program, tests) pairs in another language than Python."""
+
+    def run(part: list[tuple[str, str]], tell: Progress) -> list[Verdict]:
+        return languages_judge.judge(
+            name, part, workers=workers, unsafe_local=unsafe_local, progress=tell
+        )
+
+    common = {"language": name, "tier": probe().name, "runners": runners_hash()}
+    keys = [sha256_json({**common, "program": p, "tests": t}) for p, t in programs]
+    return _through(store or VerdictCache(), keys, programs, run, progress)
+
+
+def _through(
+    store: "VerdictCache",
+    keys: list[str],
+    programs: Sequence[Item],
+    run: Callable[[list[Item], Progress], list[Verdict]],
+    progress: Progress | None,
+) -> list[Verdict]:
+    """What the store knows, and of the others what ``run`` says, stored part by part."""
+    found = store.get(keys)
+    missing = {k: p for k, p in zip(keys, programs, strict=True) if k not in found}
+    known = len(programs) - len(missing)
+    order = list(missing)
+    for at in range(0, len(order), CHUNK):
+        part = order[at : at + CHUNK]
+        tell = _scaled(progress, known + at, len(part), len(programs))
+        made = dict(zip(part, run([missing[key] for key in part], tell), strict=True))
+        store.put(made)
+        found.update(made)
+    return [found[key] for key in keys]
+
+
+def _scaled(progress: Progress | None, before: int, size: int, total: int) -> Progress:
+    """Turns runs of one part into programs of the whole."""
+
+    def tell(done: int, runs: int) -> None:
+        if progress is not None:
+            progress(before + done * size // runs, total)
+
+    return tell
 
 
 @cache
 def runners_hash() -> str:
-    """Hash of all that runs inside: a corrected runner must not be answered from before."""
+    """Hash of all that runs inside, or says what is run: what is corrected there must not be
+    answered from before."""
     digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "inside").glob("*.py")):
+    here = Path(__file__).parent
+    for path in [*sorted((here / "inside").glob("*.py")), *sorted(here.glob("languages*.py"))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

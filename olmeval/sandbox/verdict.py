@@ -92,8 +92,9 @@ def judge(
 ) -> list[Verdict]:
     """The verdicts of ``programs``, in their order; equal programs run once.
 
-    ``progress`` is called with (ended, all) runs: two a program, one where strict is off. Raises :class:`olmeval.errors.UserError` where no isolation
-    is to be had and ``unsafe_local`` is not set.
+    ``progress`` is called with (ended, all) runs: two a program, one where strict is off. Raises
+    :class:`olmeval.errors.UserError` where nothing here can contain a program and ``unsafe_local``
+    is not set.
     """
     unique = list(dict.fromkeys(programs))
     nonces = [secrets.token_hex(16) for _ in unique]

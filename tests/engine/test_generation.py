@@ -43,13 +43,6 @@ families:
         sampling: {stop: ["\\n\\n"], max_tokens: 12, temperature: 1.0, n: 4}
         primary: exact_match
         num_shots: 0
-      code:
-        prompt: "{question}"
-        references: "{answers}"
-        grader: code
-        sampling: {max_tokens: 4}
-        primary: pass_at_1
-        num_shots: 0
   pages:
     summary: Documents of two sources.
     split: test
@@ -165,13 +158,6 @@ def test_documents_are_weighted_by_bytes(checkpoint, task_dir, tmp_path) -> None
     three = [long_table([r])["value"].iloc[0] for r in (run, small, slid)]
     assert len(set(three)) == 3
     assert slid.metrics["tokens"]["naive"] > small.metrics["tokens"]["naive"]
-
-
-def test_code_says_that_it_cannot_be_graded(checkpoint, task_dir, tmp_path) -> None:
-    with pytest.raises(UserError, match="no sandbox"):
-        evaluate(checkpoint, ["riddles:code"], output=tmp_path, settings=CPU, task_paths=[task_dir])
-    # Nothing was generated for it.
-    assert not list(tmp_path.rglob("responses.*"))
 
 
 def test_a_grader_without_a_verdict_is_an_error(

@@ -1,0 +1,151 @@
+"""Grades answers that are programs: runs each against its tests in the sandbox.
+
+A reference of a ``code`` grader is the text around the answer: what stands before it, what stands
+behind it (FIM alone), and the tests. The grader's detail says what is done with them:
+
+========================  ==================================================================
+``code``                  Python: text, tests (HumanEval, MBPP, LBPP, HumanEval infilling)
+``code:leetcode``         the same; of a fenced answer the fence's content alone
+``code:bigcodebench``     ``TestCases`` of unittest in BigCodeBench's environment
+``code:ds1000``           the tests run the answer inside a program of their own
+``code:LANGUAGE``         C++, Java and others: compiled and run by themselves (MultiPL-E)
+========================  ==================================================================
+
+What counts is the strict verdict where there is one (:mod:`olmeval.sandbox.verdict`).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmeval.errors import UserError
+from olmeval.requests import Reference
+from olmeval.sandbox.run import Progress
+from olmeval.sandbox.verdict import Program, Verdict
+
+# Where an answer of DeepSeek-LeetCode ends that has no fence (OLMES).
+LEETCODE_END = re.compile(r"\n(?:def|class|if|#|print)")
+LEETCODE_FENCE = re.compile(r"```python\n?(.*?)\n?```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Running:
+    """How programs are run; no verdict depends on it, but the tier does."""
+
+    unsafe_local: bool = False
+    workers: int | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """S programs with their verdicts, in the answers' order."""
+
+    sources: list[str]
+    verdicts: list[Verdict]
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened on the way, for ``metrics.json``; what did not happen is left out."""
+        found = Counter(v.status for v in self.verdicts)
+        counts = {
+            "suspected_cheats": sum(v.suspected_cheat for v in self.verdicts),
+            "not_strict": sum(v.strict is None for v in self.verdicts),
+            "missing_modules": sum("ModuleNotFoundError" in v.detail for v in self.verdicts),
+            **{s: found[s] for s in ("timeout", "memory", "crash", "blocked", "infrastructure")},
+        }
+        return {f"code_{name}": count for name, count in counts.items() if count}
+
+
+def check_code(detail: str, unsafe_local: bool = False) -> None:
+    """Raises :class:`UserError` where programs of this grader cannot be run on this machine."""
+    from olmeval.sandbox.tiers import probe
+
+    tier = probe()
+    if tier.name == "T3" and not unsafe_local:
+        raise UserError(
+            "its answers are programs, and nothing on this machine can contain one ("
+            + "; ".join(tier.reasons)
+            + "); set this up (`olmeval sandbox doctor`), or pass --unsafe-local to run them with "
+            "limits alone"
+        )
+    if detail in PYTHON:
+        return
+    from olmeval.sandbox import languages
+
+    lacking = languages.missing(detail)
+    if lacking:
+        raise UserError(lacking)
+
+
+def judge_answers(
+    detail: str,
+    texts: Sequence[str],
+    references: Sequence[tuple[Reference, ...]],
+    running: Running,
+) -> Judged:
+    """The verdict of every answer under its tests."""
+    parts = [_parts(r) for r in references]
+    if detail not in PYTHON:
+        return _other_language(detail, texts, parts, running)
+    from olmeval.sandbox.cache import judge_cached
+
+    programs = [PYTHON[detail](text, part) for text, part in zip(texts, parts, strict=True)]
+    verdicts = judge_cached(
+        programs,
+        workers=running.workers,
+        unsafe_local=running.unsafe_local,
+        progress=running.progress,
+    )
+    return Judged([p.program + p.tests for p in programs], verdicts)
+
+
+def right(verdicts: Sequence[Verdict]) -> NDArray[np.float64]:
+    """1.0 for a pass, nan where the jail failed [S]."""
+    return np.array(
+        [np.nan if v.status == "infrastructure" else float(v.status == "passed") for v in verdicts]
+    )
+
+
+def _parts(references: tuple[Reference, ...]) -> tuple[str, ...]:
+    [reference] = references
+    if isinstance(reference, str) or len(reference) < 2:
+        raise UserError("the reference of a 'code' grader is a list: text before, tests")
+    return reference
+
+
+def _plain(text: str, parts: tuple[str, ...]) -> Program:
+    before, *behind, tests = parts
+    return Program(before + text + "".join(behind), tests, before)
+
+
+def _leetcode(text: str, parts: tuple[str, ...]) -> Program:
+    fenced = LEETCODE_FENCE.search(text)
+    answer = fenced[1] if fenced else LEETCODE_END.split(text, maxsplit=1)[0]
+    return _plain(answer, parts)
+
+
+PYTHON: dict[str, Callable[[str, tuple[str, ...]], Program]] = {
+    "": _plain,
+    "leetcode": _leetcode,
+}
+
+
+def _other_language(
+    name: str, texts: Sequence[str], parts: Sequence[tuple[str, ...]], running: Running
+) -> Judged:
+    from olmeval.sandbox.cache import judge_language_cached
+
+    programs = [(before + text, tests) for text, (before, tests) in zip(texts, parts, strict=True)]
+    verdicts = judge_language_cached(
+        name,
+        programs,
+        workers=running.workers,
+        unsafe_local=running.unsafe_local,
+        progress=running.progress,
+    )
+    return Judged(["".join(pair) for pair in programs], verdicts)
