@@ -135,6 +135,11 @@ KNOWN_AS = {
 )
 @click.option("--dry-run", is_flag=True, help="Count requests and tokens, estimate the time, stop.")
 @click.option("--allow-errors", is_flag=True, help="Accept instances that could not be scored.")
+@click.option(
+    "--unsafe-local",
+    is_flag=True,
+    help="Run programs that a model writes even where nothing here can contain them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the long table as JSON.")
 def run(
     models: tuple[str, ...],
@@ -161,6 +166,7 @@ def run(
     store: Path | None,
     dry_run: bool,
     allow_errors: bool,
+    unsafe_local: bool,
     as_json: bool,
 ) -> None:
     """Evaluate one checkpoint or many on tasks.
@@ -185,6 +191,7 @@ def run(
         row_tokens=row_tokens,
         window_overlap=window_overlap,
         max_new_tokens=max_new_tokens,
+        unsafe_local=unsafe_local,
     )
     specs = with_shots(tasks, num_fewshot, task_path)
     if dry_run:
