@@ -7,6 +7,7 @@ rendered requests (``parity.py``).
 
 import base64
 import io
+import json
 import pickle
 import random
 import re
@@ -208,7 +209,8 @@ def gsm_symbolic(rows: Sequence[Row]) -> list[Row]:
 def mbpp(rows: Sequence[Row]) -> list[Row]:
     """``shown``: one assert of the tests, drawn with the document's id as seed; ``tests``: all.
 
-    OLMES draws the assert without a seed, so no two of its runs need show the same prompt.
+    OLMES draws the assert without a seed, so no two of its runs need show the same prompt, and
+    leaves out the set-up code that one problem's tests need; ``whole_tests`` has it.
     """
     documents = []
     for row in rows:
@@ -219,7 +221,8 @@ def mbpp(rows: Sequence[Row]) -> list[Row]:
                 "id": str(row["task_id"]),
                 "choices": [row["code"]],
                 "shown": random.Random(f"{row['task_id']}").choice(row["test_list"]),
-                "tests": "\n".join([*([setup] if setup else []), *row["test_list"]]),
+                "tests": "\n".join(row["test_list"]),
+                "whole_tests": "\n".join([*([setup] if setup else []), *row["test_list"]]),
             }
         )
     return documents
@@ -296,9 +299,17 @@ def ds1000(rows: Sequence[Row]) -> list[Row]:
 
 
 def lbpp(rows: Sequence[Row]) -> list[Row]:
-    """As :func:`mbpp`; the hub's copy has some columns packed (base64, zlib, pickle)."""
+    """As :func:`mbpp`; the hub's copy has some columns packed (base64, zlib, pickle, JSON).
+
+    The first line of a problem's set-up imports the function from a module ``code``, which the
+    function here stands in front of instead; OLMES drops the first line, whatever it is.
+    """
     return [
-        {**document, "text": document["instruction"]}
+        {
+            **document,
+            "text": document["instruction"],
+            "tests": document["whole_tests"].partition("\n")[2],
+        }
         for document in mbpp(
             [
                 {
@@ -327,7 +338,8 @@ def _unpacked(value: Any) -> Any:
         packed = zlib.decompress(base64.b64decode(value, validate=True))
     except (ValueError, zlib.error):
         return value  # plain text, as a person's own copy may have it
-    return _PlainUnpickler(io.BytesIO(packed)).load()
+    plain = _PlainUnpickler(io.BytesIO(packed)).load()
+    return json.loads(plain) if isinstance(plain, str) else plain
 
 
 def copycolors(rows: Sequence[Row]) -> list[Row]:

@@ -1,6 +1,7 @@
 """Hooks against values worked out by hand; the pulled data checks them at large (parity)."""
 
 import base64
+import json
 import os
 import pickle
 import random
@@ -148,14 +149,23 @@ def test_ds1000_opens_a_fence_and_leaves_it_open() -> None:
     assert doc["choices"] == ["y = 2"]
 
 
+def test_mbpp_tests_are_those_of_the_standard_and_the_whole_ones() -> None:
+    row = {"task_id": 1, "code": "x", "test_list": ["assert 1"], "test_setup_code": "y = 1"}
+    (doc,) = hooks.mbpp([row])
+    assert (doc["tests"], doc["whole_tests"]) == ("assert 1", "y = 1\nassert 1")
+
+
 def test_lbpp_columns_are_unpacked_and_a_pickle_with_code_is_refused() -> None:
     def packed(value: object) -> str:
-        return base64.b64encode(zlib.compress(pickle.dumps(value))).decode()
+        kept = json.dumps(value) if isinstance(value, str | list) else value
+        return base64.b64encode(zlib.compress(pickle.dumps(kept))).decode()
 
     row = {"task_id": "t/1", "instruction": "Do.", "completion": packed("x = 1"),
-           "test_setup": packed(""), "test_list": packed(["assert 1", "assert 2"])}  # fmt: skip
+           "test_setup": packed("from code import f\nimport re"),
+           "test_list": packed(["assert 1", "assert 2"])}  # fmt: skip
     (doc,) = hooks.lbpp([row])
-    assert (doc["text"], doc["tests"]) == ("Do.", "assert 1\nassert 2")
+    assert (doc["text"], doc["choices"]) == ("Do.", ["x = 1"])
+    assert doc["tests"] == "import re\nassert 1\nassert 2"
     assert doc["shown"] in ("assert 1", "assert 2")
     with pytest.raises(UserError, match=r"holds 'posix\.getcwd', not plain text"):
         hooks.lbpp([{**row, "completion": packed(os.getcwd)}])
