@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from olmeval.errors import UserError
 from olmeval.sandbox import jail
+from olmeval.sandbox.environments import preload_of
 from olmeval.sandbox.pool import Kind, Pool, kind_of
 from olmeval.sandbox.tiers import probe
 from olmeval.sandbox.types import Command, Job, Outcome
@@ -61,6 +62,7 @@ def run_jobs(
         batch = [jobs[index] for index in indices]
         runners = {role.runner for job in batch if isinstance(job, Job) for role in job.roles}
         count = min(workers or len(os.sched_getaffinity(0)), len(batch))
-        with Pool(wall, count, kind, runners=sorted(runners)) as pool:
+        preload = preload_of(kind.environment)
+        with Pool(wall, count, kind, runners=sorted(runners), preload=preload) as pool:
             pool.run(batch, finished)
     return [outcome for outcome in outcomes if outcome is not None]

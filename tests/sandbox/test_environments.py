@@ -73,8 +73,9 @@ def test_an_environment_is_made_found_used_and_removed(tiny: Path) -> None:
     assert environments.preload_of(str(made.path)) == ["olmeval_tiny"]
     if tiers.probe().name == "T1":
         program = Program(
-            "import olmeval_tiny\ndef value():\n    return olmeval_tiny.VALUE\n",
-            "\nassert value() == '1.0'\n",
+            "import sys\nwarm = 'olmeval_tiny' in sys.modules\nimport olmeval_tiny\n"
+            "def value():\n    return olmeval_tiny.VALUE, warm\n",
+            "\nassert value() == ('1.0', True)\n",
             environment=str(made.path),
         )
         [there] = judge([program])
