@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -192,7 +193,7 @@ def _missing(name: str) -> UserError:
 def bar(
     show: bool, recipe: Recipe, first: int, steps: int
 ) -> Iterator[tuple[Callable[[int, Row], None], Callable[[str], None]]]:
-    """A progress bar on stderr.
+    """A progress bar on stderr where it is a terminal and ``show``.
 
     Yields the function that moves it to a step with its line, and one that prints above it.
     """
@@ -203,7 +204,8 @@ def bar(
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+    hidden = not show or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
         task = progress.add_task(recipe.name, total=steps, completed=first, state="")
 
         def advance(step: int, row: Row) -> None:
