@@ -55,7 +55,7 @@ def priors(root: Path, domains: tuple[str, ...], output: Path, as_json: bool) ->
     type=click.Choice(["dirichlet", "sobol", "d-optimal"]),
     default="dirichlet",
     show_default=True,
-    help="Random, evenly spread, or chosen to learn a log-linear law best.",
+    help="Random, evenly spread, or the draws of the nearer half that tell a log-linear law most.",
 )
 @click.option(
     "--strength",

@@ -24,6 +24,8 @@ STRENGTHS = 15
 OVERSAMPLE, LEAST_CANDIDATES = 10, 2000
 NEAR = 0.01
 """Euclidean distance below which two mixtures are one."""
+EVEN = 1e-9
+"""A temperature at which all domains are alike."""
 LEAST_ROWS = 3
 """Mixtures that every domain is in, where the candidates have them: else its effect is a guess."""
 
@@ -80,12 +82,16 @@ def sample_swarm(
     fine = drawn[_obeying(drawn, rules)]
     pool, dropped = _distinct(fine, existing)
     moved = np.empty((0, drawn.shape[1]))
-    if len(pool) < settings.runs:
-        pushed = _without_crumbs(obey(drawn, rules), rules, settings.minimum_weight)
+    for temperature in (settings.temperature, EVEN):
+        if len(pool) + len(moved) >= settings.runs:
+            break
+        if temperature == EVEN:  # a natural mixture far outside its own ends: all end in one place
+            drawn = _candidates(domains, replace(settings, temperature=EVEN))
+        pushed = _without_crumbs(obey(_pinned(drawn, rules), rules), rules, settings.minimum_weight)
         pushed = pushed[_obeying(pushed, rules)]
-        known = pool if existing is None else np.concatenate([existing, pool])
-        moved, more = _distinct(pushed, known)
-        dropped += more
+        known = np.concatenate([pool, moved] if existing is None else [existing, pool, moved])
+        more, near = _distinct(pushed, known)
+        moved, dropped = np.concatenate([moved, more]), dropped + near
     have = len(pool) + len(moved)
     if have < settings.runs:
         raise UserError(
@@ -96,7 +102,7 @@ def sample_swarm(
     if settings.design == "d-optimal":
         from olmeval.mixing.doptimal import d_optimal
 
-        every = np.concatenate([pool, moved])
+        every = _nearer(np.concatenate([pool, moved]), domains.prior(), settings.runs)
         chosen = every[d_optimal(every, settings.runs, existing, rng)]
     else:
         chosen = _choose(pool, moved, settings.runs, rng)
@@ -242,6 +248,18 @@ def _distinct(X: Array, known: Array | None) -> tuple[Array, int]:
             near = np.asarray(tree.query_ball_point(X[i], NEAR))
             close[near[near > i]] = True
     return X[~close], int(close.sum())
+
+
+def _nearer(X: Array, natural: Array, least: int) -> Array:
+    """The half of the candidates nearest to the natural mixture, ``least`` of them or more.
+
+    The determinant is largest in corners, which is where a log-linear law is least true; a design
+    for a model that holds near a place keeps to it (Box and Draper 1959, "A Basis for the Selection
+    of a Response Surface Design": bias, not variance, should decide).
+    """
+    order = np.argsort(hellinger(natural[None], X)[0], kind="stable")
+    half: Array = X[order[: max(len(X) // 2, least)]]
+    return half
 
 
 def _choose(pool: Array, moved: Array, runs: int, rng: np.random.Generator) -> Array:

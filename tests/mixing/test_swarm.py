@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -175,6 +175,7 @@ def test_effects_are_known_better_by_d_optimal_designs() -> None:
 
 
 @given(st.integers(2, 9), st.integers(0, 10**6), st.sampled_from(DESIGNS))
+@example(2, 6399, "dirichlet")  # a natural mixture outside the ends
 @settings(max_examples=25, deadline=None)
 def test_any_ends_are_kept(m: int, seed: int, design: str) -> None:
     rng = np.random.default_rng(seed)
