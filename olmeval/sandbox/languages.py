@@ -162,7 +162,7 @@ LANGUAGES: dict[str, Language] = {
         ),
         Language(
             "cs", "C#", "main.cs", ("{mono}", "main.exe"),
-            {"mcs": "/usr/lib/mono/4.5/mcs.exe", "mono": "mono"},
+            {"mono": "mono", "mcs": "/usr/lib/mono/4.5/mcs.exe"},
             "mono-mcs mono-runtime libmono-system-core4.0-cil libmono-system-numerics4.0-cil",
             before_last("}", 2),
             f'System.Console.Out.Write("\\n{NONCE}\\n"); System.Console.Out.Flush();',
