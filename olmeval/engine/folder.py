@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from olmeval import __version__
 from olmeval.backends.base import ModelInfo
 from olmeval.engine.collect import collect
-from olmeval.engine.grade_code import Running
+from olmeval.engine.grade_code import Running, environment_of
 from olmeval.engine.prepare import Prepared
 from olmeval.engine.score import TaskScore, instance_table, score_task
 from olmeval.engine.work import Work
@@ -105,7 +105,7 @@ class RunFolder:
         instances = instance_table(work.tasks, scored)
         with atomic_path(self.path / "instances.parquet") as tmp:
             instances.to_parquet(tmp, index=False, compression="zstd")
-        sandbox = self._write_verdicts(scored)
+        sandbox = self._write_verdicts(work, scored)
         by_name = sorted(zip(work.tasks, scored, strict=True), key=lambda pair: pair[0].task.name)
         results = {w.task.name: s.summary for w, s in by_name}
         errors = sum(s.summary["errors"] for s in scored)
@@ -127,7 +127,7 @@ class RunFolder:
         status = "errors" if errors else "complete"
         self.write_status(status, work, tokenizer, finished=_now(), **sandbox)
 
-    def _write_verdicts(self, scored: list[TaskScore]) -> dict[str, Any]:
+    def _write_verdicts(self, work: Work, scored: list[TaskScore]) -> dict[str, Any]:
         """Writes what became of programs; returns what ``run.json`` says of the sandbox."""
         import pandas as pd
 
@@ -141,7 +141,14 @@ class RunFolder:
         for task, of_task in table.groupby("task"):
             counts = of_task["mode"].value_counts().sort_index()
             modes[str(task)] = {str(mode): int(n) for mode, n in counts.items()}
-        return {"sandbox": {"tier": sorted(set(table["tier"]) - {""}), "modes": modes}}
+        about = {w.task.name: environment_of(w.task.grader or "") for w in work.tasks}
+        return {
+            "sandbox": {
+                "tier": sorted(set(table["tier"]) - {""}),
+                "modes": modes,
+                "environments": {name: found for name, found in about.items() if found},
+            }
+        }
 
 
 def _write_requests(path: Path, table: "pa.Table") -> None:

@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +76,11 @@ def check_code(detail: str, unsafe_local: bool = False) -> None:
         )
     if detail in PYTHON:
         return
-    from olmeval.sandbox import languages
+    from olmeval.sandbox import environments, forms, languages
 
+    if detail in forms.FORMS:
+        environments.require(detail)
+        return
     lacking = languages.missing(detail)
     if lacking:
         raise UserError(lacking)
@@ -90,11 +94,13 @@ def judge_answers(
 ) -> Judged:
     """The verdict of every answer under its tests."""
     parts = [_parts(r) for r in references]
-    if detail not in PYTHON:
-        return _other_language(detail, texts, parts, running)
     from olmeval.sandbox.cache import judge_cached
+    from olmeval.sandbox.forms import FORMS
 
-    programs = [PYTHON[detail](text, part) for text, part in zip(texts, parts, strict=True)]
+    form = PYTHON.get(detail) or FORMS.get(detail)
+    if form is None:
+        return _other_language(detail, texts, parts, running)
+    programs = [form(text, part) for text, part in zip(texts, parts, strict=True)]
     verdicts = judge_cached(
         programs,
         workers=running.workers,
@@ -118,18 +124,27 @@ def _parts(references: tuple[Reference, ...]) -> tuple[str, ...]:
     return reference
 
 
-def _plain(text: str, parts: tuple[str, ...]) -> Program:
+def environment_of(grader: str) -> dict[str, Any] | None:
+    """What ``run.json`` says of the environment that a grader's programs run in, if any."""
+    from olmeval.sandbox import environments, forms
+
+    family, _, detail = grader.partition(":")
+    found = environments.find(detail) if family == "code" and detail in forms.FORMS else None
+    return None if found is None else found.fingerprint
+
+
+def _plain(text: str, parts: Sequence[str]) -> Program:
     before, *behind, tests = parts
     return Program(before + text + "".join(behind), tests, before)
 
 
-def _leetcode(text: str, parts: tuple[str, ...]) -> Program:
+def _leetcode(text: str, parts: Sequence[str]) -> Program:
     fenced = LEETCODE_FENCE.search(text)
     answer = fenced[1] if fenced else LEETCODE_END.split(text, maxsplit=1)[0]
     return _plain(answer, parts)
 
 
-PYTHON: dict[str, Callable[[str, tuple[str, ...]], Program]] = {
+PYTHON: dict[str, Callable[[str, Sequence[str]], Program]] = {
     "": _plain,
     "leetcode": _leetcode,
 }

@@ -17,7 +17,7 @@ from olmeval.backends.base import Generated
 from olmeval.backends.hf import TransformersBackend
 from olmeval.cli.run import run as command_run
 from olmeval.engine.evaluate import evaluate
-from olmeval.engine.grade import grade
+from olmeval.engine.grade import check_grader, grade
 from olmeval.engine.grade_code import Running
 from olmeval.engine.settings import Settings
 from olmeval.errors import UserError
@@ -120,6 +120,7 @@ def test_pass_at_k_of_programs_that_were_run(checkpoint, task_dir, tmp_path) -> 
     assert run.info["sandbox"] == {
         "tier": [tiers.probe().name],
         "modes": {"sums:code:0shot:n4": {"strict": 4 * DOCS}},
+        "environments": {},
     }
 
 
@@ -192,6 +193,15 @@ def test_a_language_that_is_not_installed_is_named(monkeypatch) -> None:
     monkeypatch.setattr(languages, "missing", lambda name: f"no compiler for {name}")
     with pytest.raises(UserError, match="no compiler for cpp"):
         grade("code:cpp", ["x"], [(("int main(){", "}"),)], Running(unsafe_local=True))
+
+
+def test_an_environment_that_is_not_there_is_named_with_its_command(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OLMEVAL_CACHE", str(tmp_path))
+    for name in ("bigcodebench", "ds1000"):
+        with pytest.raises(UserError, match=f"olmeval sandbox env create {name}"):
+            check_grader(f"code:{name}", Running(unsafe_local=True))
+    # Where nothing will be graded nothing is needed.
+    check_grader("code:ds1000")
 
 
 @contained

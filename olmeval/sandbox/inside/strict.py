@@ -23,13 +23,13 @@ import os
 import socket
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from olmeval.sandbox.inside.asserts import MARK, instrumented
-from olmeval.sandbox.inside.strict_wire import Channel, Codec, EndedError
+from olmeval.sandbox.inside.strict_side import STDLIB, Side, exception_class, importable, imported
+from olmeval.sandbox.inside.strict_wire import Channel, EndedError
 
-STDLIB: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 # Modules whose functions the tests may be given in place of a stub: ``from math import isclose``
 # in the program must not let the program say what is close.
@@ -37,7 +37,6 @@ HARMLESS = {
     "builtins", "math", "cmath", "operator", "_operator", "itertools", "collections", "fractions",
     "decimal", "statistics", "datetime", "string", "bisect", "_bisect", "heapq", "_heapq", "re",
 }  # fmt: skip
-PLAIN_CONTAINERS = (list, dict, set, bytearray)
 
 
 class _BrokenError(Exception):
@@ -68,94 +67,13 @@ def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
         data = data[os.write(report, data) :]
 
 
-class _Side:
-    """One end of the conversation. Asking may be answered by a question in return."""
-
-    def __init__(self, channel: Channel):
-        self._channel = channel
-        self._kept: list[Any] = []
-        self._number: dict[int, int] = {}
-        self._codec = Codec(self._keep, self._find)
-
-    def _keep(self, value: Any) -> list[Any]:
-        raise NotImplementedError
-
-    def _find(self, data: list[Any]) -> Any:
-        raise NotImplementedError
-
-    def _operation(self, name: str) -> Callable[..., Any]:
-        raise NotImplementedError
-
-    @property
-    def ended(self) -> bool:
-        """The other side is gone."""
-        return self._channel.ended
-
-    def _handle(self, value: Any) -> int:
-        if id(value) not in self._number:
-            # Kept for good, so that no other object gets its id.
-            self._number[id(value)] = len(self._kept)
-            self._kept.append(value)
-        return self._number[id(value)]
-
-    def ask(self, operation: str, handle: int, args: Sequence[Any], words: dict[str, Any]) -> Any:
-        """What the other side's ``operation`` on its object gives; raises what that raises."""
-        memo: dict[int, int] = {}
-        sent = [self._codec.encode(a, memo) for a in args]
-        named = {k: self._codec.encode(v, memo) for k, v in words.items()}
-        self._channel.send(["ask", operation, handle, sent, named])
-        while True:
-            message = self._channel.receive()
-            if message[0] != "ask":
-                break
-            self.answer(message)
-        kind, content, changed = message
-        if changed is not None:
-            now = self._codec.decode(["t", changed], [])
-            _merge(args, now, set())
-        if kind == "error":
-            error = _exception(*content)
-            error.from_program = True  # type: ignore[attr-defined]
-            raise error
-        if isinstance(content, list) and content[0] == "argument":
-            return args[content[1]]
-        return self._codec.decode(content, [])
-
-    def answer(self, message: Any) -> None:
-        """Does what the other side asks and tells it the result."""
-        _, operation, handle, sent, named = message
-        memo: list[Any] = []
-        args = [self._codec.decode(a, memo) for a in sent]
-        words = {k: self._codec.decode(v, memo) for k, v in named.items()}
-        target = None if handle < 0 else self._kept[handle]
-        try:
-            result = self._operation(operation)(target, *args, **words)
-            same = [k for k, a in enumerate(args) if a is result]
-            if same and isinstance(result, PLAIN_CONTAINERS):
-                reply: list[Any] = ["value", ["argument", same[0]]]
-            else:
-                reply = ["value", self._codec.encode(result, {})]
-        except EndedError:
-            raise
-        except BaseException as error:
-            names = [c.__name__ for c in type(error).__mro__]
-            texts = [a for a in error.args if type(a) in (str, int, float, bool)]
-            reply = ["error", [names, texts]]
-        changed = None
-        if memo:
-            after: dict[int, int] = {}
-            now = [self._codec.encode(a, after) for a in args]
-            changed = now if now != sent else None
-        self._channel.send([*reply, changed])
-
-
-class _Tester(_Side):
+class _Tester(Side):
     """The trusted end: objects of the other side are :class:`Remote`, its own are functions."""
 
     def _keep(self, value: Any) -> list[Any]:
         if isinstance(value, Remote):
             return ["own", object.__getattribute__(value, "_handle")]
-        name = _importable(value)
+        name = importable(value)
         if name is not None:
             return name
         if isinstance(value, (types.FunctionType, functools.partial, types.MethodType)):
@@ -169,10 +87,13 @@ class _Tester(_Side):
         if tag == "own":
             return self._kept[rest[0]]
         if tag == "raised":
-            return _exception_class(rest[0])
+            return exception_class(rest[0])
+        if tag == "import" and rest[1] == "":
+            # A module: of any use only under its own name, and then imported by that name.
+            return imported(rest[0], "") if rest[0] in HARMLESS else object()
         if tag == "import" and rest[0] in HARMLESS and rest[1].isidentifier():
             # What it names is run here: never an object whose equality somebody else defines.
-            found = _imported(*rest)
+            found = imported(*rest)
             if rest[1][0] != "_" and isinstance(found, (type, *FUNCTIONS)):
                 return found
         raise EndedError("a message is malformed")
@@ -183,7 +104,7 @@ class _Tester(_Side):
         return operator.call if hasattr(operator, "call") else _call
 
 
-class _Candidate(_Side):
+class _Candidate(Side):
     """The other end: runs the program, then what the tester asks for."""
 
     def __init__(self, channel: Channel):
@@ -208,7 +129,7 @@ class _Candidate(_Side):
     def _keep(self, value: Any) -> list[Any]:
         if isinstance(value, type) and issubclass(value, BaseException):
             return ["raised", [c.__name__ for c in value.__mro__]]
-        return _importable(value) or ["theirs", self._handle(value)]
+        return importable(value) or ["theirs", self._handle(value)]
 
     def _find(self, data: list[Any]) -> Any:
         tag, *rest = data
@@ -216,7 +137,7 @@ class _Candidate(_Side):
             return lambda *args, **words: self.ask("call", rest[0], args, words)
         if tag == "own":
             return self._kept[rest[0]]
-        return _imported(*rest)
+        return imported(*rest)
 
     def _operation(self, name: str) -> Callable[..., Any]:
         if name == "load":
@@ -300,85 +221,6 @@ class Remote:
 def _ask(remote: Remote, operation: str, *args: Any, **words: Any) -> Any:
     side: _Tester = object.__getattribute__(remote, "_side")
     return side.ask(operation, object.__getattribute__(remote, "_handle"), args, words)
-
-
-def _importable(value: Any) -> list[Any] | None:
-    """How the other side imports the same object of Python itself; None where it cannot."""
-    if isinstance(value, types.ModuleType):
-        return ["import", value.__name__, ""] if value.__name__ in STDLIB else None
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str):
-        return None
-    root = module.partition(".")[0]
-    if root not in STDLIB or module not in sys.modules:
-        return None
-    try:
-        found = operator.attrgetter(name)(sys.modules[module])
-    except AttributeError:
-        return None
-    return ["import", module, name] if found is value else None
-
-
-def _imported(module: str, name: str) -> Any:
-    if module.partition(".")[0] not in STDLIB:
-        raise EndedError("a message is malformed")
-    found = importlib.import_module(module)
-    return operator.attrgetter(name)(found) if name else found
-
-
-def _exception_class(names: list[str]) -> type[BaseException]:
-    """The class of that name here, or a new one derived from its nearest known base."""
-    if "Exception" not in names:
-        return EndedError
-    known = next(n for n in names if isinstance(getattr(builtins, n, None), type))
-    base: type[BaseException] = getattr(builtins, known)
-    if not issubclass(base, Exception):
-        return EndedError
-    if known == names[0]:
-        return base
-    return CLASSES.setdefault(names[0], type(names[0], (base,), {}))
-
-
-CLASSES: dict[str, type[BaseException]] = {}
-
-
-def _exception(names: list[str], texts: list[Any]) -> BaseException:
-    kind = _exception_class(names)
-    if kind is EndedError:
-        return EndedError(f"the program raised {names[0]}")
-    try:
-        return kind(*texts)
-    except TypeError:
-        # Some need more to be made (UnicodeDecodeError); their name is what tests look at.
-        return CLASSES.setdefault(names[0], type(names[0], (Exception,), {}))(*texts)
-
-
-def _merge(old: Any, new: Any, seen: set[int]) -> Any:
-    """Makes ``old`` equal to ``new`` in place where it can be changed; returns what stands there
-    afterwards."""
-    if isinstance(old, Remote):
-        return old
-    if type(old) is not type(new) or id(old) in seen:
-        return old if id(old) in seen else new
-    if isinstance(old, (tuple, list)):
-        seen.add(id(old))
-        kept = [_merge(o, n, seen) for o, n in zip(old, new)] + list(new[len(old) :])  # noqa: B905
-        if isinstance(old, tuple):
-            # Not rebuilt where all its parts are the ones it has.
-            return old if all(a is b for a, b in zip(old, kept)) else tuple(kept)  # noqa: B905
-        old[:] = kept
-        return old
-    if isinstance(old, dict):
-        seen.add(id(old))
-        kept_items = {k: _merge(old[k], v, seen) if k in old else v for k, v in new.items()}
-        old.clear()
-        old.update(kept_items)
-        return old
-    if hasattr(old, "clear"):
-        old.clear()
-        (old.update if hasattr(old, "update") else old.extend)(new)
-        return old
-    return new
 
 
 def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:

@@ -149,7 +149,8 @@ class Codec:
         made = FILLED[tag]()
         memo.append(made)
         if isinstance(made, dict):
-            dict.update(made, [(self.decode(k, memo), self.decode(v, memo)) for k, v in content])
+            for key, item in content:
+                made[self.decode(key, memo)] = self.decode(item, memo)
         elif isinstance(made, set):
             made.update([self.decode(v, memo) for v in content])
         else:

@@ -1,0 +1,248 @@
+"""The strict form: what crosses between tester and candidate, and what tests may do with it."""
+
+import json
+import math
+import socket
+import threading
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from olmeval.sandbox.inside import strict
+from olmeval.sandbox.inside.strict_wire import Channel, Codec, EndedError
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.binary()
+    | st.text(st.characters()) | st.fractions() | st.dates() | st.decimals()
+)  # fmt: skip
+HASHABLE = st.recursive(
+    st.integers() | st.text() | st.booleans() | st.none(),
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner),
+    max_leaves=6,
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(HASHABLE, inner)
+        | st.lists(inner).map(deque)
+        | st.sets(HASHABLE)
+        | st.dictionaries(st.text(), inner).map(OrderedDict)
+        | st.lists(st.text()).map(Counter)
+    ),
+    max_leaves=12,
+)
+
+
+def refuse(value: Any) -> Any:
+    raise AssertionError(f"{value!r} is plain data")
+
+
+def crossed(value: Any) -> Any:
+    codec = Codec(refuse, refuse)
+    return codec.decode(json.loads(json.dumps(codec.encode(value, {}))), [])
+
+
+def told(value: Any) -> Any:
+    """Types and values all the way down; also what equality forgives (-0.0, True == 1, nan)."""
+    if isinstance(value, dict):
+        return type(value), [(told(k), told(v)) for k, v in value.items()]
+    if isinstance(value, (set, frozenset)):
+        return type(value), sorted(map(repr, map(told, value)))
+    if isinstance(value, (list, tuple, deque)):
+        return type(value), [told(v) for v in value]
+    return type(value), repr(value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(VALUES)
+def test_plain_data_crosses_unchanged(value: Any) -> None:
+    assert told(crossed(value)) == told(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        10**5000, -(1 << 300), float("inf"), -0.0, "\ud800 lone", b"\0\xff", bytearray(b"ab"),
+        range(3, 9, 2), slice(1, None), {1: "a"}.keys(), {1: "a"}.items(), Ellipsis,
+        defaultdict(int, a=1), date(2024, 2, 29), Decimal("1.10"), Fraction(2, 3), {(1, 2): {3}},
+    ],
+    ids=lambda v: type(v).__name__,
+)  # fmt: skip
+def test_these_cross_too(value: Any) -> None:
+    back = crossed(value)
+    assert type(back) is type(value) and back == value
+
+
+def test_shared_and_cyclic_containers_keep_their_shape() -> None:
+    row = [0, 0]
+    back = crossed([row, row, row])
+    assert back[0] is back[1] is back[2]
+    cycle: list[Any] = [1]
+    cycle.append(cycle)
+    back = crossed(cycle)
+    assert back[0] == 1 and back[1] is back
+
+
+def test_a_subclass_leaves_what_it_overrides_behind() -> None:
+    def always(*_: object) -> bool:
+        return True
+
+    for base, value in (
+        (int, 3),
+        (float, 2.5),
+        (str, "x"),
+        (list, [1]),
+        (dict, {1: 2}),
+        (set, {4}),
+    ):
+        lying = type("Lying", (base,), {"__eq__": always, "__hash__": None})(value)
+        back = crossed(lying)
+        assert type(back) is base and back == value and back != "anything else"
+
+
+@pytest.mark.parametrize("message", ["{", '{"a": 1}', "[" * 3000])
+def test_a_malformed_message_ends_the_conversation(message: str) -> None:
+    here, there = socket.socketpair()
+    data = message.encode()
+    there.sendall(len(data).to_bytes(4, "big") + data)
+    channel = Channel(here)
+    with pytest.raises(EndedError):
+        Codec(refuse, refuse).decode(channel.receive(), [])
+
+
+def run(program: str, tests: str, prompt: str = "") -> dict[str, Any]:
+    """Both roles in threads of this process: what they do, not how they are contained."""
+    here, there = socket.socketpair()
+    candidate = strict._Candidate(Channel(there))
+    candidate._program = program
+
+    def serve() -> None:
+        try:
+            while True:
+                candidate.answer(candidate._channel.receive())
+        except (EndedError, OSError):
+            there.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        found = strict._test({"prompt": prompt, "tests": tests}, strict._Tester(Channel(here)))
+    finally:
+        here.shutdown(socket.SHUT_RDWR)
+        here.close()
+        thread.join(5)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("program", "tests"),
+    [
+        # In place, nested, aliased, and returned as what was given.
+        ("def f(v):\n    v.sort()", "x = [3, 1]\nf(x)\nassert x == [1, 3]"),
+        ("def f(v):\n    v[0].append(5)", "x = [[1]]\ny = x[0]\nf(x)\nassert y == [1, 5]"),
+        ("def f(d):\n    d.pop('a')\n    d['b'].add(2)", "d = {'a': 1, 'b': {1}}\nf(d)\n"
+         "assert d == {'b': {1, 2}}"),
+        ("def f(v):\n    v[0][0] = 7\n    return v", "v = [[0]] * 2\nassert f(v) is v\n"
+         "assert v == [[7], [7]]"),
+        ("def f(v):\n    v += (1,)\n    return v", "t = (0,)\nassert f(t) == (0, 1)\n"
+         "assert t == (0,)"),
+        # Exceptions by name, own and Python's.
+        ("def f(x):\n    raise ValueError('no')", "try:\n    f(1)\nexcept ValueError as e:\n"
+         "    assert str(e) == 'no'\nelse:\n    assert False"),
+        ("class Odd(KeyError): pass\ndef f(x):\n    raise Odd(x)", "try:\n    f(1)\n"
+         "    assert False\nexcept Odd as e:\n    assert isinstance(e, KeyError)"),
+        # Objects that stay, their methods and attributes.
+        ("class Box:\n    def __init__(self, n): self.n = n\n    def twice(self): return 2 * "
+         "self.n\n    def __len__(self): return self.n", "b = Box(3)\nassert b.twice() == 6\n"
+         "assert len(b) == 3 and b.n == 3\nb.n = 5\nassert b.twice() == 10"),
+        ("class P:\n    def __init__(self, a): self.a = a\ndef f(ps): return sum(p.a for p in ps)",
+         "assert f([P(1), P(2)]) == 3"),
+        ("def f():\n    yield 1\n    yield 2", "assert list(f()) == [1, 2]\nassert next(f()) == 1"),
+        # Functions of the tests, called by the program.
+        ("def f(g, v): return [g(x) for x in v]", "assert f(lambda x: x + 1, [1, 2]) == [2, 3]\n"
+         "assert f(abs, [-1]) == [1]"),
+        ("def compose(g, h): return lambda x: g(h(x))", "assert compose(lambda x: x + 1, "
+         "lambda x: 2 * x)(5) == 11"),
+        # Names that are Python's own.
+        ("def sum(a, b): return a * 10 + b", "assert sum(1, 2) == 12"),
+        ("import math\ndef f(): return 2", "assert math.isclose(f(), 2)"),
+        ("from math import isclose\ndef f(): return 2", "assert isclose(f(), 2)"),
+        ("def f(x): return type(x)", "assert f(1) is int"),
+        ("from collections import Counter\ndef f(s): return Counter(s)", "assert f('aab') == "
+         "{'a': 2, 'b': 1}"),
+        ("def f(x): return x", "assert f(float('inf')) == float('inf')\nassert f(1+2j) == 1+2j\n"
+         "assert f(b'a') == b'a' and f(None) is None and f(10**80) == 10**80"),
+        ("import sys\ndef f(): return sys.maxsize", "assert f() == sys.maxsize"),
+        ("import math\ndef f(x): return x", "assert math.isnan(f(float('nan')))"),
+    ],
+)  # fmt: skip
+def test_what_tests_may_do(program: str, tests: str) -> None:
+    names: dict[str, Any] = {}
+    exec(f"{program}\n{tests}", names)  # Python itself agrees
+    found = run(program, tests)
+    assert found["status"] == "passed", found
+
+
+def test_helpers_of_the_prompt_are_the_prompts_own() -> None:
+    prompt = "def poly(c, x):\n    return c[0] + c[1] * x\n\ndef root(c):\n    '''Find it.'''\n"
+    tests = "assert abs(poly([-4, 2], root([-4, 2]))) < 1e-9"
+    assert run(prompt + "    return 2.0\n", tests, prompt)["status"] == "passed"
+    cheat = "    return 7.0\ndef poly(c, x):\n    return 0\n"
+    assert run(prompt + cheat, tests, prompt)["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        "class math:\n    isclose = staticmethod(lambda *a: True)\ndef f(): return 3",
+        "def abs(x): return 0\ndef f(): return 3",
+        "def isclose(a, b): return True\ndef f(): return 3",
+    ],
+)
+def test_a_program_does_not_say_what_is_close(cheat: str) -> None:
+    tests = (
+        "import math\nfrom math import isclose\nassert math.isclose(f(), 2)\nassert isclose(f(), 2)"
+    )
+    assert run(cheat, tests)["status"] == "failed"
+    assert run(cheat, "assert abs(f() - 2) < 1e-9")["status"] == "failed"
+    assert run("import math\n" + cheat, "assert math.isclose(f(), 2)")["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("tests", "why"),
+    [
+        ("class Node: pass\nassert f(Node()) is None", "Node"),
+        ("import io\nassert f(io.StringIO('x')) is None", "StringIO"),
+    ],
+)
+def test_tests_that_pass_objects_need_one_process(tests: str, why: str) -> None:
+    with pytest.raises(strict.NotPlainError, match=why):
+        run("def f(x): return None", tests)
+
+
+def test_a_fault_of_the_tests_is_none_of_the_program() -> None:
+    with pytest.raises(strict._BrokenError, match="no_such_module"):
+        run("def f(): return 1", "import no_such_module\nassert f() == 1")
+    missing = run("def f():\n    import no_such_module", "assert f() == 1")
+    assert missing["status"] == "failed" and "no_such_module" in missing["error"]
+
+
+def test_an_end_that_tests_would_forgive_is_seen() -> None:
+    tests = "try:\n    f()\nexcept:\n    pass\nassert True"
+    assert run("def f(): raise ValueError", tests)["status"] == "passed"
+    program = "import sys\ndef f():\n    wire = sys.modules['olmeval.sandbox.inside.strict_wire']\n"
+    program += "    raise wire.EndedError('gone')\n"
+    assert run(program, tests)["status"] == "failed"
+
+
+def test_nan_is_equal_to_nothing() -> None:
+    assert run("def f(): return float('nan')", "assert f() == f()")["status"] == "failed"
+    assert math.isnan(crossed(math.nan))
