@@ -17,6 +17,7 @@ import secrets
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files as package_files
 from typing import Any
@@ -59,11 +60,13 @@ class Server(ThreadingHTTPServer):
     Raises :class:`UserError` when the port cannot be had.
     """
 
-    daemon_threads = True
+    # Threads that live on when the interpreter ends would hold DuckDB's objects.
+    daemon_threads = False
 
     def __init__(self, app: App, port: int = 0):
         self.app = app
         self.token = secrets.token_urlsafe(24)
+        self.connections: set[socket.socket] = set()
         folder = package_files("olmeval.reports.view") / "static"
         self.files = {
             path: ((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()
@@ -80,6 +83,21 @@ class Server(ThreadingHTTPServer):
     def link(self) -> str:
         """The page's address with its token."""
         return f"http://{HOST}:{self.server_port}/#token={self.token}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Ends connections that browsers keep open, and waits for what is being answered."""
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing of a browser that went away."""
