@@ -3,6 +3,10 @@
 from olmeval.cli.groups import root_group, run_cli
 
 COMMANDS = {
+    "sandbox": (
+        "olmeval.cli.sandbox:sandbox",
+        "Run programs that nobody trusts; what this machine can contain.",
+    ),
     "run": ("olmeval.cli.run:run", "Evaluate one checkpoint or many on tasks."),
     "results": (
         "olmeval.cli.results:results",

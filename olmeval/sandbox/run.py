@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from olmeval.errors import UserError
 from olmeval.sandbox import jail
-from olmeval.sandbox.environments import preload_of
 from olmeval.sandbox.pool import Kind, Pool, kind_of
 from olmeval.sandbox.tiers import probe
 from olmeval.sandbox.types import Command, Job, Outcome
@@ -62,7 +61,15 @@ def run_jobs(
         batch = [jobs[index] for index in indices]
         runners = {role.runner for job in batch if isinstance(job, Job) for role in job.roles}
         count = min(workers or len(os.sched_getaffinity(0)), len(batch))
-        preload = preload_of(kind.environment)
+        preload = _preload(kind.environment)
         with Pool(wall, count, kind, runners=sorted(runners), preload=preload) as pool:
             pool.run(batch, finished)
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _preload(environment: str | None) -> list[str]:
+    if environment is None:
+        return []
+    from olmeval.sandbox.environments import preload_of
+
+    return preload_of(environment)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import random
 import resource
 import socket
 import sys
@@ -178,6 +177,8 @@ def _execute(start: Start, argv: list[str]) -> NoReturn:
 
 
 def _call_runner(start: Start, payload: bytes) -> int:
+    import random  # the zygote has loaded it, in its own way
+
     os.chdir(start.tmp)
     os.environ.update(HOME=start.tmp, TMPDIR=start.tmp)
     random.seed(start.request["seed"])  # the same choices whenever and wherever a program runs

@@ -66,6 +66,7 @@ class Box:
 
 def main() -> None:
     """Makes boxes for the zygote, its child; ends when that does."""
+    system.drop_bounding_set()
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         mine.close()

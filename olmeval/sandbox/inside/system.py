@@ -99,10 +99,14 @@ def pidfd_signal(descriptor: int, number: int) -> None:
     )
 
 
-def drop_capabilities() -> None:
-    """Gives up every capability, for good: bounding set, then effective, permitted, inheritable."""
+def drop_bounding_set() -> None:
+    """No program that this process or a descendant becomes gains a capability; its own stay."""
     for number in range(64):
         if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) < 0:
             break  # the first number the kernel does not know
+
+
+def drop_capabilities() -> None:
+    """Gives up every capability that this process has."""
     header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
     syscall(SYS_CAPSET, header, (ctypes.c_uint32 * 6)())

@@ -39,6 +39,7 @@ def main(boxes: Boxes | None = None) -> None:
     host = socket.socket(fileno=config["socket"])
     sys.path[:] = [*sys.path[1:], *config["path"], sys.path[0]]  # our own modules last
     sys.argv[:] = [""]
+    _import_random()
     for name in [*PRELOADED.split(), *config["preload"]]:
         with suppress(ImportError):
             import_module(name)
@@ -55,6 +56,13 @@ def main(boxes: Boxes | None = None) -> None:
         if request is None:
             return
         zygote.serve(host, *request)
+
+
+def _import_random() -> None:
+    """Imports ``random`` so that it does not seed itself at each fork: each run is given a seed."""
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
+    import_module("random")
+    os.register_at_fork = register
 
 
 def receive(host: socket.socket) -> Any:
