@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that tests use (Chromium, for the pages). Without apt or root the
-# tests that need them skip and say so.
+# Installs the Debian packages that tests use: Chromium for the pages, bubblewrap for the sandbox.
+# Without apt or root the tests that need them skip and say so.
 set -u
-command -v chromium >/dev/null 2>&1 && exit 0
+wanted=()
+command -v chromium >/dev/null 2>&1 || wanted+=(chromium chromium-driver)
+command -v bwrap >/dev/null 2>&1 || wanted+=(bubblewrap)
+[ ${#wanted[@]} = 0 ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-  echo "chromium is not installed and cannot be installed from here; page tests will be skipped" >&2
+  echo "${wanted[*]} cannot be installed from here; tests that need them will be skipped" >&2
   exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
-{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
-  || echo "installing chromium failed; page tests will be skipped" >&2
+apt-get update -qq >/dev/null 2>&1
+for package in "${wanted[@]}"; do
+  apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 \
+    || echo "installing $package failed; tests that need it will be skipped" >&2
+done
