@@ -51,7 +51,7 @@ def report(
 
     PATHS (default: runs/) are run folders or folders of them, long tables (.csv, .parquet), and
     JSON files of 'olmeval ladder report', 'olmix report', 'olmix optimize' and 'olmeval gate
-    check --json', in any number and order.
+    check --output', in any number and order.
     """
     from rich.console import Console
 

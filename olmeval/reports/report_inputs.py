@@ -47,7 +47,7 @@ def gather(paths: Sequence[str | Path], mapping: str | Path | None = None) -> In
     """Reads ``paths``: run folders or folders of them, CSV or Parquet tables, JSON files.
 
     JSON files are those of ``olmeval ladder report`` and ``ladder predict --json``, ``olmix
-    report`` and ``olmix optimize`` (or its folder), ``olmeval gate check --json``. ``mapping``
+    report`` and ``olmix optimize`` (or its folder), ``olmeval gate check --output``. ``mapping``
     names the columns of foreign tables. Raises :class:`UserError` for a path that is none of
     these, or holds nothing.
     """
@@ -100,7 +100,7 @@ def _json(path: Path, inputs: Inputs) -> None:
     if kind is None:
         raise UserError(
             f"'{path}' is no file that a report shows; give those of `olmeval ladder report`, "
-            "`olmix report`, `olmix optimize` or `olmeval gate check --json`"
+            "`olmix report`, `olmix optimize` or `olmeval gate check --output`"
         )
     named: Named = getattr(inputs, kind)
     # A proposal's folder says more than the name that all proposals have.
