@@ -24,6 +24,7 @@ HOME = "/jail"  # inside: folder of the package's modules
 HIDDEN = ("/tmp", "/dev", "/proc", "/jail")  # inside, these are the jail's own
 SPARE_UID = 60600  # systemd's list of user ids has 60578 to 61183 as unused; one for each worker
 SPARE_UIDS = 500
+SCRATCH_BYTES = 16 << 20
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SETTINGS = ("/etc/alternatives", "/etc/ld.so.cache")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -161,7 +162,9 @@ def bubblewrap(bound: Sequence[Binding], command: Sequence[str]) -> list[str]:
         words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     for name, target in LINKS.items():
         words += ["--symlink", target, f"/dev/{name}"]
-    words += ["--remount-ro", "/dev", "--dir", "/tmp"]
+    words += ["--remount-ro", "/dev"]
+    # For what the zygote imports; every run has a /tmp of its own in its place.
+    words += ["--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
     for number, binding in enumerate(bound):
         words += ["--ro-bind", f"{{{number}}}", binding.inside]
     return [*words, "--remount-ro", "/", "--chdir", "/", "--", *command]
