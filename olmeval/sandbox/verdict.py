@@ -23,6 +23,8 @@ STATUSES: tuple[Status, ...] = (
 )  # fmt: skip
 # Of each stream; a verdict is kept for every sample of a run.
 OUTPUT_KEPT = 2000
+# A limit counts time on a core: a run that was stopped so much later had to wait for one.
+CROWDED = 1.5
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,13 @@ def judge(
         jobs.append(_compat_job(program, nonce, f"{number}c"))
         owner.append(number)
     outcomes = run_jobs(jobs, workers=workers, unsafe_local=unsafe_local, progress=progress)
+    late = [
+        k for k, (j, o) in enumerate(zip(jobs, outcomes, strict=True)) if _crowded_out(j.limits, o)
+    ]
+    # It may have waited for a core rather than computed: once more, alone.
+    again = run_jobs([jobs[k] for k in late], workers=1, unsafe_local=unsafe_local)
+    for k, outcome in zip(late, again, strict=True):
+        outcomes[k] = outcome
     forms: list[dict[str, _Form]] = [{} for _ in unique]
     tiers = [""] * len(unique)
     for number, job, outcome in zip(owner, jobs, outcomes, strict=True):
@@ -117,6 +126,12 @@ def judge(
         for program, found, tier in zip(unique, forms, tiers, strict=True)
     }
     return [made[program] for program in programs]
+
+
+def _crowded_out(limits: Limits, outcome: Outcome) -> bool:
+    """Over its time on a machine that did not give it a core all the time."""
+    longest = max((part.seconds for part in outcome.parts), default=0.0)
+    return outcome.status == "timeout" and longest > CROWDED * limits.seconds
 
 
 def _compat_job(program: Program, nonce: str, key: str) -> Job:

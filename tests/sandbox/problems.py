@@ -5,7 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from olmeval.sandbox.types import Limits
 from olmeval.sandbox.verdict import Program
+
+# One reference solution of MBPP (amicable numbers) computes for two seconds.
+PATIENT = Limits(seconds=10.0)
 
 
 def documents(pulled: Path, task: str) -> list[dict[str, Any]]:
@@ -21,6 +25,7 @@ def humaneval(pulled: Path) -> dict[str, Program]:
             doc["prompt"] + doc["canonical_solution"],
             f"\n{doc['test']}\ncheck({doc['entry_point']})",
             doc["prompt"],
+            limits=PATIENT,
         )
         for doc in documents(pulled, "codex_humaneval")
     }
@@ -32,6 +37,7 @@ def mbpp(pulled: Path) -> dict[str, Program]:
         f"MBPP/{doc['task_id']}": Program(
             doc["code"],
             "\n" + "\n".join([*filter(None, [doc["test_setup_code"]]), *doc["test_list"]]),
+            limits=PATIENT,
         )
         for doc in documents(pulled, "codex_mbpp")
     }

@@ -22,6 +22,7 @@ import operator
 import os
 import socket
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ from olmeval.sandbox.inside.asserts import MARK, instrumented
 from olmeval.sandbox.inside.strict_side import STDLIB, Side, exception_class, importable, imported
 from olmeval.sandbox.inside.strict_wire import Channel, EndedError
 
+LAST_LOOK = 0.1  # seconds
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 # Modules whose functions the tests may be given in place of a stub: ``from math import isclose``
 # in the program must not let the program say what is close.
@@ -61,6 +63,9 @@ def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
         found = {"status": "fallback", "error": str(error)}
     except _BrokenError as error:
         found = {"status": "broken", "error": str(error)}
+    if found.get("ended"):
+        # The run ends with this process: first let the jail see what the other one died of.
+        time.sleep(LAST_LOOK)
     found["nonce"] = order["nonce"]
     data = json.dumps(found).encode()
     while data:
@@ -247,7 +252,7 @@ def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
         if isinstance(error, ImportError) and not getattr(error, "from_program", False):
             raise _BrokenError(f"the tests need the module {error.name}") from None
         return {"status": "failed", "error": _told(error), **end()}
-    if side.ended:
+    if side.broken:
         # Tests may catch everything, and even the end of the candidate.
         return {"status": "failed", "error": "the program ended early", **end()}
     if not required <= set(counts):

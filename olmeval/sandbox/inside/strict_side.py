@@ -40,6 +40,11 @@ class Side:
         raise NotImplementedError
 
     @property
+    def broken(self) -> bool:
+        """Nothing more can be said."""
+        return self._channel.broken
+
+    @property
     def ended(self) -> bool:
         """The other side is gone."""
         return self._channel.ended

@@ -26,19 +26,22 @@ class EndedError(BaseException):
 
 
 class Channel:
-    """Framed JSON messages over a socket."""
+    """Framed JSON messages over a socket.
+
+    ``broken``: nothing more can be said; ``ended``: because the other side is gone.
+    """
 
     def __init__(self, peer: socket.socket):
         self._peer = peer
         self._buffer = bytearray()
-        self.ended = False
+        self.ended = self.broken = False
 
     def send(self, message: Any) -> None:
         data = json.dumps(message, separators=(",", ":")).encode()
         try:
             self._peer.sendall(len(data).to_bytes(4, "big") + data)
         except OSError:
-            raise self._end("the other side ended") from None
+            raise self._end() from None
 
     def receive(self) -> Any:
         size = int.from_bytes(self._take(4), "big")
@@ -49,9 +52,10 @@ class Channel:
         except (ValueError, RecursionError):
             raise self._end("a message is malformed") from None
 
-    def _end(self, why: str) -> EndedError:
-        self.ended = True
-        return EndedError(why)
+    def _end(self, why: str = "") -> EndedError:
+        self.broken = True
+        self.ended = self.ended or not why
+        return EndedError(why or "the other side ended")
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -60,7 +64,7 @@ class Channel:
             except OSError:
                 part = b""
             if not part:
-                raise self._end("the other side ended")
+                raise self._end()
             self._buffer += part
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
