@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from olmeval.cli.completion import complete_tasks
+from olmeval.cli.lm_eval import translated
 from olmeval.cli.options import GreedyCommand, batch_size, parse_limit, parse_pairs, with_shots
 
 if TYPE_CHECKING:
@@ -58,6 +60,13 @@ KNOWN_AS = {
     show_default=True,
     type=click.Path(path_type=Path),
     help="Folder for the run folders, one per checkpoint.",
+)
+@click.option(
+    "--model-args",
+    "-a",
+    multiple=True,
+    metavar="KEY=VALUE...",
+    help="As in lm-evaluation-harness: --model hf --model-args pretrained=DIR,dtype=float32.",
 )
 @click.option("--limit", "-L", metavar="N|FRACTION", help="Documents per task, sampled.")
 @click.option(
@@ -143,6 +152,7 @@ KNOWN_AS = {
 @click.option("--json", "as_json", is_flag=True, help="Print the long table as JSON.")
 def run(
     models: tuple[str, ...],
+    model_args: tuple[str, ...],
     tasks: tuple[str, ...],
     output: Path,
     limit: str | None,
@@ -193,6 +203,10 @@ def run(
         max_new_tokens=max_new_tokens,
         unsafe_local=unsafe_local,
     )
+    if model_args:
+        model, given = translated(models, parse_pairs("--model-args", model_args))
+        given["backend_args"] |= settings.backend_args
+        models, settings = (model,), replace(settings, **given)
     specs = with_shots(tasks, num_fewshot, task_path)
     if dry_run:
         plan = plan_run(

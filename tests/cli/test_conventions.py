@@ -23,6 +23,8 @@ NO_JSON = {
     "olmeval completion": "prints a script for the shell",
     "olmix completion": "prints a script for the shell",
     "olmeval view": "serves pages until it is stopped",
+    "olmeval sandbox env create": "makes an environment; `env list` tells of it",
+    "olmeval sandbox env remove": "removes one",
     "olmeval demo": "writes runs and tables that other commands read",
     "olmeval export": "writes files",
     "olmeval tasks export": "writes files",
