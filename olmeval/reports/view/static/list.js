@@ -155,11 +155,15 @@ export class List {
     const shown = this.rows.some((r) => String(r.doc_id) === doc);
     if (!fresh && key === this.key && offset === null && (shown || !doc)) return this.mark();
     const other = key !== this.key;
+    const about = JSON.stringify([query.run, query.with, query.task]);
     this.key = key;
     this.aborter?.abort();
     const { signal } = this.aborter = new AbortController();
     this.root.setAttribute("aria-busy", "true");
-    if (other) this.frame(task);
+    if (about !== this.about) this.frame(task);
+    else if (other) this.sync(task || this.task);
+    this.about = about;
+    this.task = task || this.task;
     try {
       const page = await api("instances", { ...query, offset: offset ?? 0, doc: offset === null ? doc : "" }, signal);
       this.page = page;
@@ -229,6 +233,14 @@ export class List {
         this.filters),
       this.items, this.pager);
     this.drawFilters();
+  }
+
+  /* What the address says of search and metric, where they stay. */
+  sync(task) {
+    const now = read();
+    const search = this.root.querySelector("#search");
+    if (search !== document.activeElement) search.value = now.q;
+    this.metrics.value = now.metric || task.metric;
   }
 
   drawFilters() {

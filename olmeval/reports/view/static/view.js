@@ -143,7 +143,6 @@ const keys = {
   Escape: () => {
     if ($("detail").contains(document.activeElement)) $("list").querySelector("[aria-current]")?.focus();
     else if (read().doc) go({ doc: "" });
-    else if (read().run) go({ run: "", with: "", task: "" });
   },
 };
 
@@ -151,7 +150,7 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const at = event.target;
   if (at.matches?.("input, select, textarea")) {
-    if (event.key === "Escape") at.blur();
+    if (event.key === "Escape") { event.preventDefault(); at.blur(); }
     else if (event.key === "ArrowDown" && at.id === "search") { event.preventDefault(); at.blur(); list.move(1); }
     return;
   }
