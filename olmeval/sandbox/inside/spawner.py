@@ -66,7 +66,9 @@ class Box:
 
 def main() -> None:
     """Makes boxes for the zygote, its child; ends when that does."""
+    # What can be given up once and is inherited is not given up in every run.
     system.drop_bounding_set()
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         mine.close()
@@ -77,6 +79,8 @@ def main() -> None:
     its.close()
     os.closerange(3, mine.fileno())
     os.closerange(mine.fileno() + 1, 256)
+    system.prctl(system.PR_SET_DUMPABLE, 0)  # nobody looks into a first process
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     sys.argv[:] = [""]
     gc.collect()
@@ -95,10 +99,7 @@ def _first_process(zygote: socket.socket, size: int, inodes: int, all_of_proc: b
     """Builds the walls, gives up every privilege, and reaps until it is killed."""
     try:
         _mount(size, inodes, all_of_proc)
-        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
         system.drop_capabilities()
-        system.prctl(system.PR_SET_DUMPABLE, 0)  # nobody looks into this process
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         zygote.send(READY)
         while True:
             if signal.sigwaitinfo([signal.SIGUSR1]).si_pid:

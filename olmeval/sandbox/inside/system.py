@@ -106,7 +106,9 @@ def drop_bounding_set() -> None:
             break  # the first number the kernel does not know
 
 
+_no_capabilities = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+
+
 def drop_capabilities() -> None:
     """Gives up every capability that this process has."""
-    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
-    syscall(SYS_CAPSET, header, (ctypes.c_uint32 * 6)())
+    syscall(SYS_CAPSET, *_no_capabilities)

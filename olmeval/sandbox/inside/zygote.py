@@ -47,6 +47,7 @@ def main(boxes: Boxes | None = None) -> None:
         import_module("olmeval.sandbox.inside." + name)
     if boxes is None:
         system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
+        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)  # which every run inherits
     zygote = Zygote(config, boxes)
     gc.collect()
     gc.freeze()
