@@ -173,7 +173,7 @@ def fit_swarm(
         scores=scores,
         design=design,
         curve=learning_curve(model, X, Y) if curve else None,
-        warnings=(*table.notes, *design.warnings(), *_doubts(scores, Y, model)),
+        warnings=(*table.notes, *design.warnings(), *_doubts(scores, table, model)),
     )
 
 
@@ -238,8 +238,8 @@ def _all_or(count: int, scores: Sequence[TargetScore]) -> str:
     return "all targets" if count == len(scores) else f"{count} of {len(scores)} targets"
 
 
-def _doubts(scores: tuple[TargetScore, ...], Y: Array, model: Regressor) -> list[str]:
-    found = []
+def _doubts(scores: tuple[TargetScore, ...], table: SwarmTable, model: Regressor) -> list[str]:
+    found, Y = [], table.losses()
     constant = [s.target for s, y in zip(scores, Y.T, strict=True) if np.ptp(y) == 0]
     if constant:
         found.append(f"{', '.join(constant)}: the same in every run, so nothing to predict")
@@ -254,11 +254,17 @@ def _doubts(scores: tuple[TargetScore, ...], Y: Array, model: Regressor) -> list
             )
             + "; train proxies for longer, run more of them, or choose other targets"
         )
-    far = [s.target for s in scores if s.predictable and s.r2 < 0]
+    worst = np.abs(Y - model.out_of_fold()).argmax(axis=0)
+    far = [
+        f"{s.target} ({table.runs[row]})"
+        for s, row in zip(scores, worst, strict=True)
+        if s.predictable and s.r2 < 0
+    ]
     if far:
         found.append(
-            f"{', '.join(far)}: the order of runs is predicted, but some run so far off that "
-            "errors are larger than those of the mean"
+            f"{', '.join(far)}: the order of runs is predicted, but the run named is so far off "
+            "that errors are larger than those of the mean; a swarm drawn nearer to natural "
+            "('olmix swarm --strength 1 20') has no such corners"
         )
     floor = [s.target for s in lost if s.noise is not None and s.rmse < 2 * s.noise]
     if floor:

@@ -169,3 +169,15 @@ def test_noise_no_larger_than_the_spread_is_said(table: SwarmTable) -> None:
     Y = np.random.default_rng(0).normal(2, 0.1, (24, 3))
     fit = fit_swarm(SwarmTable(table.runs[:24], table.domains, table.targets, X, Y), curve=False)
     assert any("differ about as much as runs of different" in w for w in fit.warnings)
+
+
+def test_a_run_far_off_is_named(table: SwarmTable) -> None:
+    """A corner of one domain alone, at four times the others' loss."""
+    X, Y = table.X[:24].copy(), table.Y[:24].copy()
+    X[5] = np.eye(5)[2]
+    Y[5] = 4 * Y.max()
+    fit = fit_swarm(SwarmTable(table.runs[:24], table.domains, table.targets, X, Y), curve=False)
+    far = [s.target for s in fit.scores if s.predictable and s.r2 < 0]
+    assert far
+    (line,) = [w for w in fit.warnings if "drawn nearer to natural" in w]
+    assert all(f"{target} (run05)" in line for target in far)
