@@ -22,6 +22,9 @@ from olmeval.sandbox.types import MIB, Command, Limits, Step
 
 NONCE = "@NONCE@"
 STEP_SECONDS = 15.0
+# MultiPL-E gives a compiler 15 s, too. What compiles at all needs a tenth of that, so a longer
+# limit changes no verdict but those of a crowded machine.
+COMPILE_SECONDS = 45.0
 # For programs and their compilers alike; MultiPL-E has no limit, the largest compilers need 0.5 GB.
 MEMORY = 2048 * MIB
 # Programs whose text means the same when GCC's header of all headers is read before it.
@@ -48,6 +51,7 @@ class Language:
     place: Callable[[str, str], str | None]
     say: str
     never: str
+    trial: tuple[str, str] = field(kw_only=True)  # program and tests that must pass
     compile: tuple[str, ...] = ()
     run_seconds: float = STEP_SECONDS
     processes: int = 64
@@ -86,6 +90,8 @@ LANGUAGES: dict[str, Language] = {
             "cpp", "C++", "main.cpp", ("./main",), {"g++": "g++"}, "g++", before_last("}"),
             f'std::fputs("\\n{NONCE}\\n", stdout); std::fflush(stdout);', "assert(1 == 2);",
             compile=("{g++}", "-std=c++17", "-o", "main", "main.cpp"), processes=32,
+            trial=("#include<assert.h>\n#include<bits/stdc++.h>\n",
+                   "int main() {\n    assert(1 == 1);\n}\n"),
         ),
         Language(
             "java", "Java", "Problem.java",
@@ -98,16 +104,22 @@ LANGUAGES: dict[str, Language] = {
             "assert(1 == 2);",
             compile=("{javac}", "-J-XX:+UseSerialGC", "-J-XX:TieredStopAtLevel=1", "-encoding",
                      "UTF8", "-cp", "{tuples}", "-d", ".", "Problem.java"),
+            trial=("import org.javatuples.*;\nclass Problem {\n",
+                   "    public static void main(String[] args) {\n"
+                   "    assert(Pair.with(1l, 2l).getValue0() == 1l);\n    }\n}\n"),
         ),
         Language(
             "js", "JavaScript", "main.js", ("{node}", "main.js"), {"node": "node"}, "nodejs",
             append, f";require('node:fs').writeSync(1, '\\n{NONCE}\\n');",
             ";require('node:assert').deepEqual(1, 2);", run_seconds=5.0,
+            variables={"OPENSSL_CONF": "/dev/null"},  # its own lies in /etc
+            trial=("", "require('node:assert').deepEqual([1], [1]);"),
         ),
         Language(
             "php", "PHP", "main.php", ("{php}", "main.php"), {"php": "php"}, "php-cli", append,
             f'fwrite(STDOUT, "\\n{NONCE}\\n");',
             'if (1 !== 2) { throw new Exception("Test failed!"); }', processes=32,
+            trial=("<?php\n", 'if (1 !== 1) { throw new Exception("Test failed!"); }'),
         ),
         Language(
             "rs", "Rust", "main.rs", ("./main",), {"rustc": "rustc", "cc": "cc"}, "rustc",
@@ -116,19 +128,25 @@ LANGUAGES: dict[str, Language] = {
             f'b"\\n{NONCE}\\n"); let _ = out.flush(); }}',
             "assert_eq!(1, 2);",
             compile=("{rustc}", "-C", "linker={cc}", "-o", "main", "main.rs"), run_seconds=5.0,
+            trial=("", "fn main() {\n    assert_eq!(1, 1);\n}\n"),
         ),
         Language(
             "sh", "Bash", "main.sh", ("{bash}", "main.sh"), {"bash": "bash"}, "bash", append,
             f"builtin printf '\\n{NONCE}\\n'", '[[ "a" = "b" ]]', processes=32,
+            trial=("", 'set -e\n[[ "a" = "a" ]]'),
         ),
         Language(
-            "go", "Go", "main_test.go", ("./main", "-test.v"), {"go": "go"}, "golang-go",
-            before_last("}"), f'if !t.Failed() {{ fmt.Print("\\n{NONCE}\\n") }}',
+            "go", "Go", "main_test.go", ("./main", "-test.v"), {"go": "go", "bash": "bash"},
+            "golang-go", before_last("}"),
+            f'if !t.Failed() {{ fmt.Print("\\n{NONCE}\\n") }}',
             'if fmt.Sprintf("%v", 1) != fmt.Sprintf("%v", 2) { t.Errorf("control") }',
-            compile=("{go}", "test", "-c", "-o", "main", "main_test.go"), room=512 * MIB,
-            variables={"GO111MODULE": "off", "CGO_ENABLED": "0", "GOCACHE": "/tmp/work/.cache",
-                       "GOPATH": "/tmp/work/.go", "GOMAXPROCS": "2"},
+            # Its cache must have an absolute path, which only the shell knows.
+            compile=("{bash}", "-c", 'GOCACHE=$PWD/.cache GOPATH=$PWD/.go exec "$@"', "bash",
+                     "{go}", "test", "-c", "-o", "main", "main_test.go"), room=512 * MIB,
+            variables={"GO111MODULE": "off", "CGO_ENABLED": "0", "GOMAXPROCS": "2"},
             version=("version",),
+            trial=('package trial_test\n\nimport (\n    "testing"\n    "fmt"\n)\n',
+                   "func TestTrial(t *testing.T) {\n    fmt.Sprint(1)\n}\n"),
         ),
         Language(
             "ts", "TypeScript", "main.ts", ("{node}", "main.js"),
@@ -136,11 +154,15 @@ LANGUAGES: dict[str, Language] = {
             f";require('node:fs').writeSync(1, '\\n{NONCE}\\n');",
             ";require('node:assert').deepEqual(1, 2);",
             compile=("{node}", "{tsc}", "--target", "esnext", "main.ts"),
+            variables={"OPENSSL_CONF": "/dev/null"},  # its own lies in /etc
+            trial=("declare var require: any;\n", "require('node:assert').deepEqual([1], [1]);"),
         ),
         Language(
             "rb", "Ruby", "main.rb", ("{ruby}", "main.rb"), {"ruby": "ruby"}, "ruby",
             before_last("end", 2), f'STDOUT.syswrite("\\n{NONCE}\\n")', "assert_equal(1, 2)",
             processes=32,
+            trial=("", "require 'test/unit'\nclass TestTrial < Test::Unit::TestCase\n"
+                   "  def test_trial\n    assert_equal(1, 1)\n  end\nend\n"),
         ),
         Language(
             "lua", "Lua", "main.lua", ("{lua}", "main.lua"),
@@ -148,17 +170,21 @@ LANGUAGES: dict[str, Language] = {
             before_last("end"), f'io.stdout:write("\\n{NONCE}\\n") io.stdout:flush()',
             "lu.assertEquals(1, 2)",
             processes=32, version=("-v",),
+            trial=("", "lu = require('luaunit')\n\nfunction test_trial()\n"
+                   "    lu.assertEquals(1, 1)\nend\n\nos.exit(lu.LuaUnit.run())"),
         ),
         Language(
             "pl", "Perl", "main.pl", ("{perl}", "main.pl"),
             {"perl": "perl", "deep": "/usr/share/perl5/Test/Deep.pm"}, "perl libtest-deep-perl",
             append, f'syswrite(STDOUT, "\\n{NONCE}\\n");', "exit 1 unless eq_deeply(1, 2);",
             processes=32, marks=("ERROR",),
+            trial=("", "use Test::Deep;\nexit 1 unless eq_deeply([1], [1]);"),
         ),
         Language(
             "r", "R", "main.r", ("{R}", "--vanilla", "--slave", "--file=main.r"),
             {"R": "/usr/lib/R/bin/R"}, "r-base-core", append, f'cat("\\n{NONCE}\\n")',
             "stopifnot(isTRUE(all.equal(1, 2)))",
+            trial=("", "stopifnot(isTRUE(all.equal(1, 1)))"),
         ),
         Language(
             "cs", "C#", "main.cs", ("{mono}", "main.exe"),
@@ -170,10 +196,14 @@ LANGUAGES: dict[str, Language] = {
             compile=("{mono}", "{mcs}", "-d:DEBUG", "-r:System.Numerics.dll", "main.cs"),
             variables={"MONO_TRACE_LISTENER": "Console.Error"},
             marks=("DefaultTraceListener.Fail", "Unhandled Exception", "---- DEBUG ASSERTION"),
+            trial=("using System.Diagnostics;\nclass Problem {\n",
+                   "    public static void Main(string[] args) {\n"
+                   "    Debug.Assert(1 == 1);\n    }\n}\n"),
         ),
         Language(
             "rkt", "Racket", "main.rkt", ("{racket}", "main.rkt"), {"racket": "racket"}, "racket",
             append, f'(display "\\n{NONCE}\\n")', "(check-within 1 2 0.001)", quiet=True,
+            trial=("#lang racket\n(require rackunit)\n", "(check-within 1 1 0.001)"),
         ),
     )
 }  # fmt: skip
@@ -249,7 +279,7 @@ def command_for(name: str, text: str, key: str) -> Command:
         )  # fmt: skip
         return Step(tuple(_filled(word, tools) for word in words), limits)
 
-    steps = [step(compiler, STEP_SECONDS)] if compiler else []
+    steps = [step(compiler, COMPILE_SECONDS)] if compiler else []
     steps.append(step(one.run, one.run_seconds))
     return Command(
         key, {one.file: text.encode("utf-8", "surrogatepass")}, tuple(steps),

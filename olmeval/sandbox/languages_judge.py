@@ -13,6 +13,7 @@ import secrets
 import signal
 from collections.abc import Sequence
 
+from olmeval.errors import UserError
 from olmeval.sandbox import languages
 from olmeval.sandbox.run import Progress, run_jobs
 from olmeval.sandbox.types import Outcome, Part
@@ -29,10 +30,12 @@ def judge(
 ) -> list[Verdict]:
     """Judges (program, tests) pairs of the language ``name``, in their order; equal ones once.
 
-    ``tests`` follow the program directly; what stands between them is theirs. Raises
-    :class:`olmeval.errors.UserError` where the language is unknown or cannot be run here.
+    ``tests`` follow the program directly; what stands between them is theirs. A program that must
+    pass runs with them. Raises :class:`UserError` where it does not, and where the language is
+    unknown or its toolchain is not installed.
     """
-    unique = list(dict.fromkeys(programs))
+    trial = languages.language(name).trial
+    unique = list(dict.fromkeys([trial, *programs]))
     nonces = [secrets.token_hex(16) for _ in unique]
     texts = [
         languages.source(name, *pair, nonce) for pair, nonce in zip(unique, nonces, strict=True)
@@ -63,6 +66,12 @@ def judge(
             zip(unique, first, texts, nonces, strict=True)
         )
     }
+    tried = rulings[trial]
+    if tried.status != "passed":
+        raise UserError(
+            f"{languages.language(name).title} programs do not run in the sandbox here: one that "
+            f"must pass ended with '{tried.status}' ({tried.detail or tried.compat})"
+        )
     return [rulings[pair] for pair in programs]
 
 

@@ -177,3 +177,16 @@ def test_a_missing_toolchain_is_refused_with_the_way_to_get_it(
     monkeypatch.setitem(languages.LANGUAGES, "php", one)
     with pytest.raises(UserError, match=r"'no-such-php' is not installed\): `apt-get install php"):
         languages.command_for("php", "", "k")
+
+
+def test_a_language_whose_programs_do_not_run_here_is_refused_not_scored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broken interpreter must not look like a model that solves nothing."""
+    if languages.missing("sh"):
+        pytest.skip(str(languages.missing("sh")))
+    broken = replace(languages.LANGUAGES["sh"], run=("{bash}", "absent.sh"))
+    monkeypatch.setitem(languages.LANGUAGES, "sh", broken)
+    sample = SAMPLES["sh"]
+    with pytest.raises(UserError, match="Bash programs do not run in the sandbox here: one that"):
+        judge("sh", [(sample.prompt + sample.honest, sample.tests)])

@@ -87,9 +87,8 @@ def _enter(start: Start) -> tuple[bytes, int]:
         os.close(adjust)
     if start.jail.namespaces:
         system.setns(start.box, system.CLONE_NEWNS | system.CLONE_NEWIPC)
-        os.setsid()  # a signal to "my group" reaches groups, and so the zygote, across namespaces
-    else:
-        os.setpgid(0, 0)
+    # A signal to "my group" reaches the whole group, and so the zygote, across namespaces.
+    os.setpgid(0, 0)
     system.drop_capabilities()
     if start.step is None:
         return _read_all(start.payload), start.jail.null
@@ -168,7 +167,10 @@ def _put(what: int, soft: int, hard: int | None = None) -> None:
 def _execute(start: Start, argv: list[str]) -> NoReturn:
     os.chdir(os.path.join(start.tmp, WORK))
     try:
-        os.execvpe(argv[0], argv, start.request["variables"])
+        # Where runs share the host's /tmp, theirs is another folder.
+        os.execvpe(
+            argv[0], argv, {**start.request["variables"], "HOME": start.tmp, "TMPDIR": start.tmp}
+        )
     except OSError as error:
         _say(f"cannot run '{argv[0]}': {error.strerror}\n")
         os._exit(127)
