@@ -40,7 +40,13 @@ IN_ORDER = 4
 """Up to so many columns keep the order of the runs; more go by rank."""
 EMBEDDED = 1_000_000
 """Bytes of compressed scores above which they go into a file beside the page."""
-ALERTS = ("suspected_cheats", "missing_bos", "truncated", "length_limited", "unparsed")
+ALERTS = {
+    "suspected_cheats": "answers passed only where they could cheat",
+    "missing_bos": "prompts lack the begin-of-sequence token",
+    "truncated": "prompts were cut to fit the model",
+    "length_limited": "generations ended at the limit of tokens",
+    "unparsed": "generations hold no answer that could be read",
+}
 
 
 @dataclass(frozen=True)
@@ -298,9 +304,7 @@ def _alerts(runs: Sequence[Run]) -> list[str]:
             f"{sums['errors']:,} of {sums['instances']:,} instances could not be scored and are in "
             "no score; see Counters"
         )
-    for key in ALERTS:
-        if n := sums.get(key, 0):
-            lines.append(f"{key.replace('_', ' ')}: {count(n, 'instance')}; see Counters")
+    lines += [f"{sums[key]:,} {what}" for key, what in ALERTS.items() if sums.get(key)]
     versions = report_parts.merged([{"v": run.info.get("versions", {})} for run in runs])
     differing = [key.removeprefix("v ") for key, v in versions.items() if v.startswith("differs")]
     if differing:

@@ -8,15 +8,21 @@ held against the leader, or against the run that the reader named as baseline.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from olmeval.errors import UserError, nearest
-from olmeval.reports.report_entries import LEVEL, SUITE, Entry, Pairs, Score, normal_p
+from olmeval.reports.report_entries import (
+    BY_CHECKPOINTS,
+    LEVEL,
+    SUITE,
+    Entry,
+    Pairs,
+    Score,
+    add_noise,
+    normal_p,
+)
 from olmeval.stats.mean import Z95
 from olmeval.stats.paired import holm
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RIVALS = 11
 CONTESTS = 4
@@ -28,7 +34,9 @@ class Standing:
     """A run's place: its mean ± stderr, and how much better the reference is than it.
 
     ``gain`` with its 95 % interval ``low`` to ``high``; ``p`` Holm-corrected over the rivals. All
-    nan for the reference itself and for runs that were not compared. ``ahead`` and ``behind``
+    nan for the reference itself and for runs that were not compared. ``p_noise``, not corrected,
+    holds the spread of the last checkpoints, too; ``by_checkpoints``: the error of the questions is
+    unknown, and that spread alone makes interval and p. ``ahead`` and ``behind``
     count tasks on which the reference is better or worse, ``sure`` those of each that are
     significant after Holm's correction over tasks, ``noisy`` those that stay so at 0.05 when the
     noise of checkpoints is added (None where it is unknown).
@@ -41,6 +49,8 @@ class Standing:
     low: float = nan
     high: float = nan
     p: float = nan
+    p_noise: float = nan
+    by_checkpoints: bool = False
     ahead: int = 0
     behind: int = 0
     sure: tuple[int, int] = (0, 0)
@@ -91,10 +101,16 @@ def contests(
                 f"--baseline '{baseline}' is none of the runs{nearest(baseline, known)}; there are "
                 f"{', '.join(known[:6])}"
             )
-    return [
-        _contest(name, scores, _counted(name, scores, suites or {}), entries, pairs, held)
-        for name, scores in _kinds(entries, suites or {})[:CONTESTS]
-    ]
+    found: list[Contest] = []
+    for name, scores in _kinds(entries, suites or {}):
+        if held is not None and not any(s in held.scores for s in scores):
+            pairs.notes.append(f"the baseline {held.label} has no score of '{name}'")
+        elif len(found) == CONTESTS:
+            pairs.notes.append(f"'{name}' has no card of its own; see Scores")
+        else:
+            members = set(tasks_of(name, suites or {}))
+            found.append(_contest(name, scores, members, entries, pairs, held))
+    return found
 
 
 def names(entry: Entry) -> set[str]:
@@ -123,15 +139,6 @@ def _kinds(
     return sorted(found.items(), key=lambda kind: kind[0] != "score")
 
 
-def _counted(
-    name: str, scores: Sequence[Score], known: Mapping[str, Sequence[str]]
-) -> set[str] | None:
-    """The tasks on which runs are counted as ahead or behind; None for all."""
-    if scores[0][1] != SUITE:
-        return {task for task, _ in scores}
-    return set(tasks_of(name, known)) or None
-
-
 def tasks_of(suite: str, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """The tasks of a suite and of the suites in it."""
     for member in known.get(suite, ()):
@@ -144,18 +151,18 @@ def tasks_of(suite: str, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def _contest(
     name: str,
     scores: Sequence[Score],
-    counted: set[str] | None,
+    members: set[str],
     entries: Sequence[Entry],
     pairs: Pairs,
     held: Entry | None,
 ) -> Contest:
-    shared, able = _covered(scores, entries)
+    shared, able = _covered(scores, entries, held)
     upward = bool(able[0].scores[shared[0]]["higher_is_better"])
     placed = [Standing(e, *mean_of([e.scores[s] for s in shared])) for e in able]
     placed.sort(key=lambda s: s.value, reverse=upward)
-    reference = held if held in able else placed[0].entry
+    reference = held or placed[0].entry
     compared = [s for s in placed if s.entry is not reference][:RIVALS]
-    full = [_against(s, pairs.between(reference, s.entry), set(shared), counted) for s in compared]
+    full = [_against(s, reference, pairs, shared, members) for s in compared]
     known = [s for s in full if not isnan(s.p)]
     adjusted = dict(zip((s.entry.label for s in known),
                         holm([s.p for s in known]).tolist(), strict=True))  # fmt: skip
@@ -170,12 +177,17 @@ def _contest(
     return Contest(title, tuple(shared), upward, reference, kept, left)
 
 
-def _covered(scores: Sequence[Score], entries: Sequence[Entry]) -> tuple[list[Score], list[Entry]]:
-    """Scores that many entries share, and those entries: all of them where that is possible."""
+def _covered(
+    scores: Sequence[Score], entries: Sequence[Entry], held: Entry | None
+) -> tuple[list[Score], list[Entry]]:
+    """Scores that entries share, and those entries: all of them where that is possible.
+
+    Else the scores of the baseline, or of the entry that has most.
+    """
     shared = [s for s in scores if all(s in e.scores for e in entries)]
     if shared:
         return shared, list(entries)
-    most = max(entries, key=lambda e: sum(s in e.scores for s in scores))
+    most = held or max(entries, key=lambda e: sum(s in e.scores for s in scores))
     shared = [s for s in scores if s in most.scores]
     return shared, [e for e in entries if all(s in e.scores for s in shared)]
 
@@ -201,27 +213,49 @@ def joint_error(errors: Sequence[tuple[str, float]]) -> float:
 
 
 def _against(
-    standing: Standing, pair: "pd.DataFrame", shared: set[Score], counted: set[str] | None
+    standing: Standing,
+    reference: Entry,
+    pairs: Pairs,
+    shared: Sequence[Score],
+    members: set[str],
 ) -> Standing:
-    everything = pair.to_dict("records")
-    rows = [r for r in everything if (r["task"], r["metric"]) in shared]
-    gain = sum(r["gain"] for r in rows) / len(rows)
+    """``members``: the tasks of the suite that is contested, where they are known."""
+    everything = pairs.between(reference, standing.entry).to_dict("records")
+    rows = [r for r in everything if (r["task"], r["metric"]) in set(shared)]
     if len(rows) == 1:
         # The very test of that score, not a normal one of its mean.
-        p, low, high = rows[0]["p"], rows[0]["low"], rows[0]["high"]
+        found = {str(k): v for k, v in rows[0].items()}
     else:
-        stderr = joint_error([(r["task"], r["stderr"]) for r in rows])
-        p, low, high = normal_p(gain, stderr), gain - Z95 * stderr, gain + Z95 * stderr
+        gain = sum(r["gain"] for r in rows) / len(rows)
+        paired = [r["stderr"] if r["test"] != BY_CHECKPOINTS else nan for r in rows]
+        stderr = joint_error([(r["task"], e) for r, e in zip(rows, paired, strict=True)])
+        found = {"gain": gain, "stderr": stderr, "p": normal_p(gain, stderr), "test": "",
+                 "low": gain - Z95 * stderr, "high": gain + Z95 * stderr,
+                 "n": min(r["n"] for r in rows)}  # fmt: skip
+        both = (reference, standing.entry)
+        noise = [] if reference.index == standing.entry.index else [
+            pairs.spread(e, shared) for e in both
+        ]  # fmt: skip
+        add_noise(found, noise)
+    of_suite = shared[0][1] == SUITE
     tasks = [
-        r for r in everything if r["metric"] != SUITE and (counted is None or r["task"] in counted)
+        r
+        for r in everything
+        if r["metric"] != SUITE
+        and (
+            (not members or r["task"] in members)
+            if of_suite
+            else (r["task"], r["metric"]) in shared
+        )
     ]
-    noise = [r["p_noise"] for r in tasks]
-    known = bool(tasks) and not any(isnan(q) for q in noise)
+    noises = [r["p_noise"] for r in tasks]
+    known = bool(tasks) and not any(isnan(q) for q in noises)
     return Standing(
-        standing.entry, standing.value, standing.stderr, gain, low, high, p,
+        standing.entry, standing.value, standing.stderr, found["gain"], found["low"],
+        found["high"], found["p"], found["p_noise"], found["test"] == BY_CHECKPOINTS,
         sum(r["gain"] > 0 for r in tasks), sum(r["gain"] < 0 for r in tasks),
         _significant(tasks, [r["p_holm"] for r in tasks]),
-        _significant(tasks, holm(noise).tolist()) if known else None,
+        _significant(tasks, holm(noises).tolist()) if known else None,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from olmeval.errors import UserError
 from olmeval.reports.curves import Series
 from olmeval.results.run import Run
 from olmeval.stats.mean import Z95
-from olmeval.stats.mixed import upper_tail
+from olmeval.stats.mixed import critical_value, upper_tail
 from olmeval.stats.paired import holm
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 Score = tuple[str, str]
 """Task and metric."""
+Noise = tuple[float, float]
+"""A variance and its degrees of freedom."""
 SUITE = "primary_score"
 """The metric of suites."""
+BY_CHECKPOINTS = "checkpoints"
+"""The test of scores whose questions have no known error."""
 LEVEL = 0.05
 CHECKPOINTS = 6
 COLUMNS = (
@@ -46,6 +50,16 @@ class Entry:
     label: str
     scores: dict[Score, dict[str, Any]]
     run: Run | None
+
+    @property
+    def run_name(self) -> str:
+        """The run's name in the table."""
+        return str(next(iter(self.scores.values()))["run"])
+
+    @property
+    def seed(self) -> float:
+        """The run's seed; nan where it is unknown."""
+        return _number(next(iter(self.scores.values()))["seed"])
 
 
 def entries_of(series: Sequence[Series], runs: Sequence[Run]) -> list[Entry]:
@@ -91,17 +105,19 @@ class Pairs:
     """
 
     def __init__(self, table: "pd.DataFrame", last: int, samples: int = 2000):
-        self.samples = samples
+        self.table, self.last, self.samples = table, last, samples
         self.notes: list[str] = []
         self.noise = checkpoint_variances(table, last) if table["step"].notna().any() else {}
         self._made: dict[tuple[int, str, int, str], pd.DataFrame] = {}
+        self._by_run: dict[str, pd.DataFrame] = {}
 
     def between(self, a: Entry, b: Entry) -> "pd.DataFrame":
         """Rows (:data:`COLUMNS`) of the scores that both have; ``gain`` is how much a is better.
 
         ``low`` and ``high`` are its 95 % interval, ``p`` is two-sided, ``p_holm`` corrected over
         the pair's tasks (and, apart, its suites), ``p_noise`` holds the noise of checkpoints, too.
-        ``test`` is empty where the scores are not paired.
+        Where the error of the questions is unknown, the noise alone makes interval and p. ``test``
+        is empty where the scores are not paired.
         """
         key = (a.index, a.label, b.index, b.label)
         if key not in self._made:
@@ -117,10 +133,10 @@ class Pairs:
             for score in a.scores
             if score in b.scores
         ]
-        checkpoints = [one.index == a.index == b.index for one in (a, b)]
         for row in rows:
-            known = () if any(checkpoints) else (self._variance(a, row), self._variance(b, row))
-            row["p_noise"] = _with_noise(row, known)
+            score = (row["task"], row["metric"])
+            noise = [] if a.index == b.index else [self._variance(e, score) for e in (a, b)]
+            add_noise(row, noise)
         for suites in (True, False):
             mine = [row for row in rows if (row["metric"] == SUITE) == suites]
             known_p = [row for row in mine if not isnan(row["p"])]
@@ -128,9 +144,26 @@ class Pairs:
                 row["p_holm"] = p
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def _variance(self, entry: Entry, row: dict[str, Any]) -> tuple[float, int] | None:
-        first = next(iter(entry.scores.values()))
-        return self.noise.get((str(first["run"]), row["task"], row["metric"]))
+    def _variance(self, entry: Entry, score: Score) -> Noise | None:
+        return self.noise.get((entry.run_name, *score))
+
+    def spread(self, entry: Entry, scores: Sequence[Score]) -> Noise | None:
+        """Noise of the mean of ``scores`` over the last checkpoints that have all of them.
+
+        The mean is taken checkpoint by checkpoint, so that tasks which move together count so.
+        """
+        if not self._by_run:
+            self._by_run = {str(run): rows for run, rows in self.table.groupby("run", sort=False)}
+        rows = self._by_run[entry.run_name]
+        if entry.seed == entry.seed:
+            rows = rows[rows["seed"] == entry.seed]
+        names = list(zip(rows["task"], rows["metric"], strict=True))
+        rows = rows[[name in set(scores) for name in names]]
+        by_step = rows.groupby("step")["value"].agg(["mean", "size"])
+        means = by_step.loc[by_step["size"] == len(scores), "mean"].to_numpy()[-self.last :]
+        if len(means) < 2:
+            return None
+        return float(means.var(ddof=1)), len(means) - 1
 
     def _paired(self, a: Entry, b: Entry) -> dict[Score, dict[str, Any]]:
         if a.run is None or b.run is None:
@@ -173,17 +206,31 @@ def _row(
     }  # fmt: skip
 
 
-def _with_noise(row: dict[str, Any], noise: Sequence[tuple[float, int] | None]) -> float:
-    """Two-sided p with the noise of both runs' checkpoints added; nan where it is unknown."""
+def add_noise(row: dict[str, Any], noise: Sequence[Noise | None]) -> None:
+    """Sets ``p_noise`` of a comparison: two-sided, with the noise of both runs' checkpoints.
+
+    It is nan where a noise is unknown. Where the error of the questions is unknown, the noise alone
+    makes ``stderr``, ``low``, ``high`` and ``p`` (``test``: checkpoints).
+    """
     known = [part for part in noise if part is not None]
-    if len(known) < 2 or isnan(row["stderr"]):
-        return nan
-    questions = max(row["n"] - 1, 1) if row["n"] == row["n"] else 1e6
-    parts = [(row["stderr"] ** 2, questions), *known]
+    row["p_noise"] = nan
+    if len(known) < 2:
+        return
+    parts = list(known)
+    if not isnan(row["stderr"]):
+        n = row["n"]
+        parts.append((row["stderr"] ** 2, max(n - 1, 1) if n == n else 1e6))
     total = sum(variance for variance, _ in parts)
     if total == 0:
-        return float(row["gain"] == 0)
-    return min(1.0, 2 * upper_tail(abs(row["gain"]) / sqrt(total), parts))
+        row["p_noise"] = float(row["gain"] == 0)
+        return
+    row["p_noise"] = min(1.0, 2 * upper_tail(abs(row["gain"]) / sqrt(total), parts))
+    if isnan(row["stderr"]):
+        half = critical_value(LEVEL / 2, parts) * sqrt(total)
+        row.update(
+            stderr=sqrt(total), low=row["gain"] - half, high=row["gain"] + half,
+            p=row["p_noise"], test=BY_CHECKPOINTS,
+        )  # fmt: skip
 
 
 def normal_p(gain: float, stderr: float) -> float:

@@ -111,7 +111,8 @@ def _score_row(
         places = digits(half / Z95)
         mark = gains.get(entry.label, {}).get(score, "")
         words = {"▲": "better than the reference", "▼": "worse than the reference", "": ""}[mark]
-        sign = f'<abbr class="m{"▲▼".index(mark)}" title="{words}">{mark}</abbr>' if mark else ""
+        look = f'class="m{"▲▼".index(mark)}" role="img" aria-label="{words}" title="{words}"'
+        sign = f"<span {look}>{mark}</span>" if mark else ""
         error = "" if isnan(half) else f" <small>± {number(half, places)}</small>"
         kind = "number best" if value == best else "number"
         cells.append(f'<td class="{kind}">{sign}{number(value, places)}{error}</td>')

@@ -133,10 +133,15 @@ def _evidence(contest: Contest) -> str:
                 f"{first.ahead + first.behind} tasks ({first.sure[0]} significantly), behind on "
                 f"{first.behind} ({first.sure[1]} significantly)"
             )
-        if first.noisy is not None and any(first.sure):
+        if first.by_checkpoints:
             lines.append(
-                f"when the spread of the last checkpoints counts, too, {first.noisy[0]} and "
-                f"{first.noisy[1]} stay significant"
+                "the error of the questions is unknown: intervals and p are of the spread of the "
+                "last checkpoints alone"
+            )
+        elif first.p_noise == first.p_noise:
+            lines.append(
+                f"with the spread of the last checkpoints: {probability(first.p_noise)}"
+                + (f", {first.noisy[0]} and {first.noisy[1]} tasks" if first.noisy else "")
             )
     if contest.left_out:
         left = listed([name(e.label) for e in contest.left_out])

@@ -126,6 +126,37 @@ def test_unknown_errors_are_said(tmp_path: Path) -> None:
     assert contest["standings"][1]["p"] is None
 
 
+def test_the_spread_of_checkpoints_stands_in_for_unknown_errors(tmp_path: Path) -> None:
+    table = long_table(runs=2, tasks=2, steps=7).assign(stderr=None)
+    table["value"] += table["task"].map({"family0:rc:5shot": 0.0, "family1:rc:5shot": 0.1})
+    report, page = made(tmp_path, table)
+    (contest,) = report.contests
+    means = table.groupby(["run", "step"])["value"].mean().unstack("run").iloc[-5:]
+    variances = means.var(ddof=1)
+    final = means.iloc[-1]
+    gain, total = final["run1"] - final["run0"], sqrt(variances.sum())
+    rival = contest["standings"][1]
+    # Both spreads have four degrees of freedom, so the mixture of t distributions is t.
+    assert rival["p"] == pytest.approx(2 * stats.t.sf(gain / total, 4), rel=1e-6)
+    assert rival["high"] == pytest.approx(gain + stats.t.ppf(0.975, 4) * total, rel=1e-6)
+    assert rival["by_checkpoints"] and rival["p_noise"] == rival["p"]
+    assert "of the spread of the last checkpoints alone" in page
+
+
+def test_the_spread_of_checkpoints_adds_to_the_error_of_questions(tmp_path: Path) -> None:
+    table = long_table(runs=2, tasks=1, steps=7)
+    (contest,) = made(tmp_path, table)[0].contests
+    rival = contest["standings"][1]
+    values = table.pivot(index="step", columns="run", values="value").iloc[-5:]
+    parts = [(2 * 0.012**2, 999), *((float(v), 4) for v in values.var(ddof=1))]
+    total = sqrt(sum(v for v, _ in parts))
+    # Cochran and Cox: a mean of critical values, weighted by variances.
+    level = rival["p_noise"] / 2
+    critical = sum(v * stats.t.isf(level, df) for v, df in parts) / sum(v for v, _ in parts)
+    assert critical == pytest.approx(rival["gain"] / total, rel=1e-6)
+    assert rival["p"] < rival["p_noise"] and not rival["by_checkpoints"]
+
+
 def test_suites_are_the_contest_where_there_are_any(tmp_path: Path) -> None:
     for name, rate in (("a", 0.7), ("b", 0.5)):
         answers = {"one:rc": binary(rate), "two:rc": binary(rate)}
@@ -152,6 +183,22 @@ def test_runs_that_lack_tasks_are_named(tmp_path: Path) -> None:
     table = table[~((table["run"] == "run1") & (table["task"] == "family0:rc:5shot"))]
     (contest,) = made(tmp_path, table)[0].contests
     assert contest["not_ranked"] == ["run1 (mix1)", "run2 (mix2)"]
+    # The baseline's tasks decide, where there is one.
+    (contest,) = made(tmp_path, table, baseline="run1")[0].contests
+    assert contest["reference"] == "run1 (mix1)" and contest["not_ranked"] == ["run2 (mix2)"]
+    assert contest["tasks"] == [["family1:rc:5shot", "acc_per_char"]]
+
+
+def test_what_has_no_card_is_said(tmp_path: Path) -> None:
+    table = long_table(runs=2, tasks=3)
+    only = table[(table["run"] == "run1") | (table["metric"] == "acc_per_char")]
+    report, _ = made(tmp_path, only, baseline="run0")
+    assert len(report.contests) == 1
+    assert report.notes == ("the baseline run0 (mix0) has no score of 'bits per byte'",)
+    many = pd.concat([table.assign(metric=f"m{k}", higher_is_better=False) for k in range(6)])
+    report, page = made(tmp_path, many)
+    assert len(report.contests) == 4 and len(report.notes) == 2
+    assert "has no card of its own" in page
 
 
 def test_one_run_compares_its_checkpoints(tmp_path: Path) -> None:
@@ -178,7 +225,7 @@ def test_errors_and_counters_are_on_top(tmp_path: Path) -> None:
     page = write_report([tmp_path / "a"], tmp_path / "page.html").page.read_text(encoding="utf-8")
     alerts = page.split('class="alerts"')[1].split("</ul>")[0]
     assert "1 of 21 instances could not be scored" in alerts
-    assert "missing bos: 3 instances" in alerts
+    assert "3 prompts lack the begin-of-sequence token" in alerts
     text = Page(page).visible
     assert "Zero everywhere: truncated." in text and "ffffffffffffffff" in text
 
