@@ -24,7 +24,8 @@ def run_jobs(
 
     Args:
         jobs: What to run; their keys are copied to the outcomes and seed their random numbers.
-        workers: Jails at a time; by default as many as there are cores for this process.
+        workers: Jails at a time; by default two for each core of this process, since each is often
+            waiting for the kernel or for the other of its processes.
         unsafe_local: Where nothing can contain a program, run it with limits alone instead of
             refusing.
         progress: Called with (finished, all) after every job.
@@ -60,7 +61,7 @@ def run_jobs(
 
         batch = [jobs[index] for index in indices]
         runners = {role.runner for job in batch if isinstance(job, Job) for role in job.roles}
-        count = min(workers or len(os.sched_getaffinity(0)), len(batch))
+        count = min(workers or 2 * len(os.sched_getaffinity(0)), len(batch))
         preload = _preload(kind.environment)
         with Pool(wall, count, kind, runners=sorted(runners), preload=preload) as pool:
             pool.run(batch, finished)
