@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from olmeval.errors import UserError
+from olmeval.tasks.hooks_code import humaneval_plus
 
 Row = dict[str, Any]
 Hook = Callable[[Sequence[Row]], list[Row]]
@@ -387,6 +388,7 @@ HOOKS: dict[str, Hook] = {
     "gsm8k": gsm8k,
     "gsm_symbolic": gsm_symbolic,
     "hellaswag": hellaswag,
+    "humaneval_plus": humaneval_plus,
     "lab_bench": lab_bench,
     "lambada": lambada,
     "mbpp": mbpp,
