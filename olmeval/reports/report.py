@@ -127,7 +127,7 @@ def _scores(rows: "pd.DataFrame", inputs: Inputs, baseline: str | None, last: in
     for run in inputs.runs:
         for suite, result in run.metrics.get("suites", {}).items():
             suites.setdefault(suite, list(result["members"]))
-    entries = entries_of(series, inputs.runs)
+    entries = entries_of(series, inputs.runs, inputs.names)
     pairs = Pairs(rows, last)
     found = contests(entries, pairs, baseline, suites)
     if len(series) == 1:

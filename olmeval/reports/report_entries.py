@@ -5,14 +5,15 @@ from tables are compared by their standard errors, as if the questions were othe
 on the safe side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erfc, isnan, nan, sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from olmeval.analysis.compare import checkpoint_variances, compare_runs, compare_suites, run_name
+from olmeval.analysis.compare import checkpoint_variances, compare_runs, compare_suites
 from olmeval.errors import UserError
 from olmeval.reports.curves import Series
 from olmeval.results.run import Run
@@ -62,23 +63,29 @@ class Entry:
         return _number(next(iter(self.scores.values()))["seed"])
 
 
-def entries_of(series: Sequence[Series], runs: Sequence[Run]) -> list[Entry]:
-    """The last checkpoint of every series; of one series alone, checkpoints spread over it."""
+def entries_of(
+    series: Sequence[Series], runs: Sequence[Run], names: Mapping[Path, str]
+) -> list[Entry]:
+    """The last checkpoint of every series; of one series alone, checkpoints spread over it.
+
+    ``names``: what the table calls the run folders, by path.
+    """
+    called = [(run, names[run.path]) for run in runs]
     if len(series) > 1:
-        return [_entry(one, one.rows["step"].max(), one.label, runs) for one in series]
+        return [_entry(one, one.rows["step"].max(), one.label, called) for one in series]
     (one,) = series
     steps = sorted(one.rows["step"].dropna().unique().tolist())
     if len(steps) < 2:
-        return [_entry(one, steps[0] if steps else nan, one.label, runs)]
+        return [_entry(one, steps[0] if steps else nan, one.label, called)]
     chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), CHECKPOINTS)).round())
-    return [_entry(one, steps[int(k)], f"step {steps[int(k)]:,.0f}", runs) for k in chosen]
+    return [_entry(one, steps[int(k)], f"step {steps[int(k)]:,.0f}", called) for k in chosen]
 
 
-def _entry(one: Series, step: float, label: str, runs: Sequence[Run]) -> Entry:
+def _entry(one: Series, step: float, label: str, runs: Sequence[tuple[Run, str]]) -> Entry:
     rows = one.rows if isnan(step) else one.rows[one.rows["step"] == step]
     scores = {(str(r["task"]), str(r["metric"])): dict(r) for r in rows.to_dict("records")}
     name, seed = str(one.rows["run"].iloc[0]), one.rows["seed"].iloc[0]
-    mine = [run for run in runs if _is(run, name, seed, step)]
+    mine = [run for run, called in runs if called == name and _is(run, seed, step)]
     return Entry(
         one.index,
         label,
@@ -87,14 +94,11 @@ def _entry(one: Series, step: float, label: str, runs: Sequence[Run]) -> Entry:
     )
 
 
-def _is(run: Run, name: str, seed: Any, step: float) -> bool:
+def _is(run: Run, seed: Any, step: float) -> bool:
     trained = run.info["model"]["metadata"]
     its = trained.get("seed")
-    return (
-        run_name(run) == name
-        and (trained.get("step") is None if isnan(step) else trained.get("step") == step)
-        and (its is None or seed != seed or its == seed)
-    )
+    at_step = trained.get("step") is None if isnan(step) else trained.get("step") == step
+    return at_step and (its is None or seed != seed or its == seed)
 
 
 class Pairs:

@@ -4,16 +4,17 @@ Each path is told by what it holds, not by an option, so that ``olmeval report``
 anything this package wrote.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from olmeval.analysis.compare import run_name
 from olmeval.errors import UserError
 from olmeval.files import read_json
 from olmeval.results.run import Run, find_runs
-from olmeval.results.table import load_table
+from olmeval.results.table import checked, load_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +31,14 @@ class Inputs:
     """Everything that the report shows.
 
     ``table``: the long table of all runs and tables (None where there is neither); ``runs``: the
-    finished run folders among them; ``ladders``, ``mixtures`` (reports), ``proposals`` and
-    ``gates``: the files as read, by name; ``notes``: what was left out, in words.
+    finished run folders among them, and ``names`` their names in the table, by path; ``ladders``,
+    ``mixtures`` (reports), ``proposals`` and ``gates``: the files as read, by name; ``notes``: what
+    was left out, in words.
     """
 
     table: "pd.DataFrame | None" = None
     runs: list[Run] = field(default_factory=list)
+    names: dict[Path, str] = field(default_factory=dict)
     ladders: Named = field(default_factory=dict)
     mixtures: Named = field(default_factory=dict)
     proposals: Named = field(default_factory=dict)
@@ -51,47 +54,68 @@ def gather(paths: Sequence[str | Path], mapping: str | Path | None = None) -> In
     names the columns of foreign tables. Raises :class:`UserError` for a path that is none of
     these, or holds nothing.
     """
+    import pandas as pd
+
     inputs = Inputs()
-    scored: list[Path] = []
+    tables: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"'{path}' does not exist; give a run, a table or a folder of them")
         if path.is_dir():
-            _folder(path, inputs, scored)
+            _folder(path, inputs, tables)
         elif path.suffix in TABLES:
-            scored.append(path)
+            tables.append(path)
         elif path.suffix == ".json":
             _json(path, inputs)
         else:
             raise UserError(f"'{path}' is neither a folder nor .csv, .parquet or .json")
-    if scored:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            inputs.table = load_table(scored, mapping)
-        inputs.notes += dict.fromkeys(str(w.message) for w in caught)
+    frames = [load_table(tables, mapping)] if tables else []
+    if inputs.runs:
+        inputs.names = distinct_names(inputs.runs)
+        frames += [run.table().assign(run=inputs.names[run.path]) for run in inputs.runs]
+    if frames:
+        whole = pd.concat([f for f in frames if len(f)] or frames, ignore_index=True)
+        inputs.table = checked(whole, ", ".join(map(str, paths)))
     return inputs
 
 
-def _folder(path: Path, inputs: Inputs, scored: list[Path]) -> None:
+def distinct_names(runs: Sequence[Run]) -> dict[Path, str]:
+    """A name for every run folder: its run's, with the folder where two hold one checkpoint."""
+    found = {run.path: run_name(run) for run in runs}
+    same: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        trained = run.info["model"]["metadata"]
+        same.setdefault((found[run.path], trained.get("seed"), trained.get("step")), []).append(run)
+    for group in same.values():
+        if len(group) > 1:
+            folders = [run.path.resolve() for run in group]
+            above = Path(commonpath(folders))
+            for run, folder in zip(group, folders, strict=True):
+                found[run.path] += f" ({folder.relative_to(above)})"
+    return found
+
+
+def _folder(path: Path, inputs: Inputs, tables: list[Path]) -> None:
     """Runs below ``path``, else its tables; and the proposals and reports in it."""
-    found = next(path.rglob("run.json"), None) is not None
-    if found:
-        runs = [run for run in find_runs([path]) if (run.path / "metrics.json").exists()]
-        if runs:
-            inputs.runs += runs
-            scored.append(path)
-    elif any(p.suffix in TABLES for p in path.iterdir()):
-        scored.append(path)
-        found = True
-    if (path / PROPOSAL).exists():
+    proposed = (path / PROPOSAL).exists()
+    if proposed:
         _json(path / PROPOSAL, inputs)
-        found = True
-    if not found:
-        raise UserError(f"'{path}' holds no runs, no .csv or .parquet tables and no {PROPOSAL}")
-    if path not in scored and not (path / PROPOSAL).exists():
+    if next(path.rglob("run.json"), None) is None:
+        if any(p.suffix in TABLES for p in path.iterdir()):
+            tables.append(path)
+        elif not proposed:
+            raise UserError(f"'{path}' holds no runs, no .csv or .parquet tables and no {PROPOSAL}")
+        return
+    runs = find_runs([path])
+    done = [run for run in runs if (run.path / "metrics.json").exists()]
+    if not done:
         raise UserError(
             f"'{path}' holds no finished run; give its `olmeval run` command again to finish one"
         )
+    known = {run.path.resolve() for run in inputs.runs}
+    inputs.runs += [run for run in done if run.path.resolve() not in known]
+    if len(done) < len(runs):
+        inputs.notes.append(f"{len(runs) - len(done)} unfinished runs in '{path}' are left out")
 
 
 def _json(path: Path, inputs: Inputs) -> None:

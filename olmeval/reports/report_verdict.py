@@ -28,6 +28,8 @@ WORDS = {
 }
 """What the reference's verdict on a run says of that run, and its style."""
 NOTHING = '<td class="number">–</td><td class="pic"></td><td class="number p">–</td>'
+NOTHING_SHOWN = 5e-6
+"""A difference below it is written as zero."""
 TOP = 8
 """Rows of a ranking that are open; the others are folded away."""
 
@@ -58,7 +60,7 @@ def claim(contest: Contest, baseline: bool) -> tuple[str, str]:
             "error unknown",
         )
     level = [name(s.entry.label) for s in rivals if s.verdict == "level"]
-    if second.gain == 0:
+    if abs(second.gain) < NOTHING_SHOWN:
         return f"{lead} and {name(second.entry.label)} are level", "not significant"
     return (
         f"{lead} leads {name(second.entry.label)} by {gap}, which is within error"

@@ -50,7 +50,7 @@ def load_table(paths: Sequence[str | Path], mapping: str | Path | None = None) -
     table = pd.concat([f for f in frames if len(f)] or frames, ignore_index=True)
     if chosen is not None:
         table = _combined(table, chosen)
-    return _checked(table, ", ".join(map(str, paths)))
+    return checked(table, ", ".join(map(str, paths)))
 
 
 def query_table(sql: str, table: "pd.DataFrame") -> "pd.DataFrame":
@@ -232,8 +232,11 @@ def _combined(table: "pd.DataFrame", chosen: TableMap) -> "pd.DataFrame":
     return pd.concat(more, ignore_index=True) if len(more) > 1 else table
 
 
-def _checked(table: "pd.DataFrame", source: str) -> "pd.DataFrame":
-    """Types settled, rows without a value left out, nothing twice."""
+def checked(table: "pd.DataFrame", source: str) -> "pd.DataFrame":
+    """A long table with types settled, without rows that have no value, and nothing twice.
+
+    ``source`` is what errors name. Raises :class:`UserError` as :func:`load_table`.
+    """
     import numpy as np
     import pandas as pd
 

@@ -208,6 +208,30 @@ def test_one_run_compares_its_checkpoints(tmp_path: Path) -> None:
     assert contest["reference"] == "step 30,000"
 
 
+def test_one_checkpoint_scored_twice_is_two_runs(tmp_path: Path) -> None:
+    for name, rate in (("before", 0.5), ("after", 0.8)):
+        make_run(tmp_path / name, {"one:rc": binary(rate)}, run="same")
+    # A folder that is given twice counts once.
+    paths = [tmp_path / "before", tmp_path / "after", tmp_path / "after"]
+    report = write_report(paths, tmp_path / "page.html")
+    (contest,) = report.contests
+    assert [s["run"] for s in contest["standings"]] == ["same (after)", "same (before)"]
+    assert "McNemar" in report.page.read_text(encoding="utf-8")
+
+
+def test_unfinished_runs_and_trainings_are_left_out(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a", {"one:rc": binary(0.5)})
+    half = make_run(tmp_path / "runs" / "b", {"one:rc": binary(0.5)})
+    (half.path / "metrics.json").unlink()
+    training = tmp_path / "runs" / "train"
+    training.mkdir()
+    (training / "run.json").write_text('{"model": {"hidden_size": 64}}')
+    report = write_report([tmp_path / "runs"], tmp_path / "page.html")
+    assert report.notes == (f"1 unfinished runs in '{tmp_path / 'runs'}' are left out",)
+    with pytest.raises(UserError, match="holds no finished run"):
+        write_report([half.path], tmp_path / "page.html")
+
+
 def test_other_questions_are_not_paired(tmp_path: Path) -> None:
     a = make_run(tmp_path / "runs" / "a", {"one:rc": binary(0.7)}, run="a")
     make_run(tmp_path / "runs" / "b", {"one:rc": binary(0.5)}, run="b")
