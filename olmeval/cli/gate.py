@@ -123,7 +123,7 @@ def check(
         write_json(output, gate_write.as_json(report))
     if annotations:
         for line in gate_write.annotations(report):
-            click.echo(line)
+            click.echo(line, err=as_json)
     context.exit(report.exit_code)
 
 
