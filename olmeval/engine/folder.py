@@ -22,7 +22,7 @@ from olmeval.results.suites import answered, score_suites
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERDICTS = "verdicts.parquet"
+GRADES, VERDICTS = "grades.parquet", "verdicts.parquet"
 FILES = ("metrics.json", "responses.parquet", "requests.parquet", "instances.parquet")
 VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "ray", "numpy", "pyarrow")
 
@@ -105,6 +105,7 @@ class RunFolder:
         instances = instance_table(work.tasks, scored)
         with atomic_path(self.path / "instances.parquet") as tmp:
             instances.to_parquet(tmp, index=False, compression="zstd")
+        self._write_grades(scored)
         sandbox = self._write_verdicts(work, scored)
         by_name = sorted(zip(work.tasks, scored, strict=True), key=lambda pair: pair[0].task.name)
         results = {w.task.name: s.summary for w, s in by_name}
@@ -126,6 +127,18 @@ class RunFolder:
         )
         status = "errors" if errors else "complete"
         self.write_status(status, work, tokenizer, finished=_now(), **sandbox)
+
+    def _write_grades(self, scored: list[TaskScore]) -> None:
+        """Writes what the graders made of every sample, where there are samples."""
+        import pandas as pd
+
+        tables = [s.grades for s in scored if s.grades is not None]
+        if not tables:
+            return
+        with atomic_path(self.path / GRADES) as tmp:
+            pd.concat(tables, ignore_index=True).to_parquet(
+                tmp, index=False, compression="zstd", row_group_size=ROW_GROUP
+            )
 
     def _write_verdicts(self, work: Work, scored: list[TaskScore]) -> dict[str, Any]:
         """Writes what became of programs; returns what ``run.json`` says of the sandbox."""

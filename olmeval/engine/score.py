@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from olmeval.engine.collect import Scores
-from olmeval.engine.grade import direction, grade, instance_values
+from olmeval.engine.grade import Graded, direction, grade, instance_values
 from olmeval.engine.grade_code import Judged, Running
 from olmeval.engine.prepare import Prepared
 from olmeval.engine.work import TaskWork
@@ -19,6 +19,7 @@ from olmeval.metrics.choice import Choices, bits_per_byte, choice_metric
 from olmeval.stats.mean import Estimate, mean, ratio
 
 Values = dict[str, NDArray[np.float64]]
+Tables = tuple[pd.DataFrame | None, pd.DataFrame | None]  # grades and programs
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,16 @@ class TaskScore:
 
     ``summary`` is its entry in ``metrics.json``; ``values`` maps each metric to its value per
     instance [I] (nan where ``failed``); ``truncated`` [I]: a prompt lost its beginning;
-    ``programs``: one row a sample where samples were run, else None.
+    ``grades``: one row a sample, of generations: the answer that the grader took from its text
+    (None: the text itself) and whether it counts as right; ``programs``: one row a sample where
+    samples were run, else None.
     """
 
     summary: dict[str, Any]
     values: Values
     failed: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    grades: pd.DataFrame | None = None
     programs: pd.DataFrame | None = None
 
 
@@ -50,9 +54,9 @@ def score_task(
     if work.unconditional is not None:
         failed |= _any(scores.failed[work.unconditional], work)
     truncated = _any(prepared.truncated(n)[work.conditioned], work)
-    programs = None
+    tables: Tables = (None, None)
     if work.kind == "generate":
-        values, failed, counters, programs = _samples(work, scores, failed, running)
+        values, failed, counters, tables = _samples(work, scores, failed, running)
     else:
         score = _choices if work.kind == "loglikelihood" else _documents
         values, failed, counters = score(work, scores, failed)
@@ -91,7 +95,7 @@ def score_task(
     }
     if work.kind == "rolling":
         summary["groups"] = _by_group(work, values["bits_per_byte"], failed)
-    return TaskScore(summary, values, failed, truncated, programs)
+    return TaskScore(summary, values, failed, truncated, *tables)
 
 
 def _any(flags: NDArray[np.bool_], work: TaskWork) -> NDArray[np.bool_]:
@@ -140,7 +144,7 @@ def _choices(
 
 def _samples(
     work: TaskWork, scores: Scores, failed: NDArray[np.bool_], running: Running | None
-) -> tuple[Values, NDArray[np.bool_], dict[str, int], pd.DataFrame | None]:
+) -> tuple[Values, NDArray[np.bool_], dict[str, int], Tables]:
     """Grades the answered instances; where a grader gives no verdict, the instance is an error."""
     kept = np.flatnonzero(~failed)
     of_kept = [scores.samples[work.conditioned[k]] for k in kept.tolist()]
@@ -151,7 +155,7 @@ def _samples(
     limited = sum(sample.finish == "length" for samples in of_kept for sample in samples)
     values: Values = {name: np.full(len(failed), np.nan) for name in work.task.metrics}
     if not len(kept):
-        return values, failed, {"length_limited": 0}, None
+        return values, failed, {"length_limited": 0}, (None, None)
     graded = grade(work.task.grader or "", texts, references, running)
     for name, value in instance_values(work.task.metrics, graded, counts).items():
         values[name][kept] = value
@@ -161,7 +165,24 @@ def _samples(
     )
     programs = None if graded.judged is None else _program_table(work, owner, graded.judged)
     counters = {"length_limited": limited, **graded.counters}
-    return values, failed | no_verdict, counters, programs
+    tables = (_grade_table(work, owner, counts, texts, graded), programs)
+    return values, failed | no_verdict, counters, tables
+
+
+def _grade_table(
+    work: TaskWork, owner: list[int], counts: NDArray[np.int64], texts: list[str], graded: Graded
+) -> pd.DataFrame:
+    """One row a sample: the answer that was found in it, and whether that is right."""
+    extracted = zip(graded.answers, texts, strict=True)
+    return pd.DataFrame(
+        {
+            "task": work.task.name,
+            "doc_id": [work.instances[k].doc_id for k in owner],
+            "sample": np.concatenate([np.arange(n) for n in counts.tolist()]),
+            "answer": pd.array([None if a == text else a for a, text in extracted], dtype="string"),
+            "right": np.where(graded.no_verdict, np.nan, graded.right),
+        }
+    )
 
 
 def _program_table(work: TaskWork, owner: list[int], judged: Judged) -> pd.DataFrame:

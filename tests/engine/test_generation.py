@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,6 +112,29 @@ def test_pass_and_majority_at_k(checkpoint, task_dir, tmp_path) -> None:
     assert metrics["maj_at_4"]["value"] == pytest.approx(np.mean(voted))
 
 
+def test_the_grade_of_every_sample_is_kept(checkpoint, task_dir, tmp_path) -> None:
+    specs = ["riddles:cot", "riddles:genqa"]
+    run = evaluate(checkpoint, specs, output=tmp_path, settings=CPU, task_paths=[task_dir])
+    grades = pd.read_parquet(run.path / "grades.parquet")
+    by_key = samples_of(run)
+    texts = {
+        (use["task"], use["doc_id"], k): text
+        for row in pq.read_table(run.path / "requests.parquet").to_pylist()
+        for use in row["uses"]
+        for k, text in enumerate(by_key[row["context"], row["sampling"]])
+    }
+    assert len(grades) == len(texts) == 21 * 4 + 21
+    for row in grades.itertuples():
+        text = texts[row.task, row.doc_id, row.sample]
+        if row.task.startswith("riddles:genqa"):
+            assert pd.isna(row.answer)  # the text itself
+            continue
+        found = gsm8k_answer(text)
+        assert pd.isna(row.answer) if found == text else row.answer == found
+        golds = {gsm8k_answer(str(row.doc_id)), gsm8k_answer(f"the number {row.doc_id}")}
+        assert row.right == float(found in golds)
+
+
 def test_an_interrupted_generation_ends_identically(
     checkpoint, task_dir, tmp_path, monkeypatch
 ) -> None:
@@ -132,7 +156,7 @@ def test_an_interrupted_generation_ends_identically(
         evaluate(checkpoint, specs, output=tmp_path / "k", settings=CPU, task_paths=[task_dir])
     monkeypatch.setattr(ModelStore, "put", put)
     again = evaluate(checkpoint, specs, output=tmp_path / "k", settings=CPU, task_paths=[task_dir])
-    for name in ("metrics.json", "responses.parquet"):
+    for name in ("metrics.json", "responses.parquet", "instances.parquet", "grades.parquet"):
         assert (whole.path / name).read_bytes() == (again.path / name).read_bytes()
 
 

@@ -272,6 +272,21 @@ def test_hostile_texts_stay_texts(page: Page) -> None:
     page.wait(lambda: HOSTILE[0][:100] in page.js("document.querySelector('#list').textContent"))
 
 
+def test_samples_show_what_graders_and_sandbox_made_of_them(page: Page) -> None:
+    page.at("run=first&task=riddles:cot&filter=cheats")
+    page.wait(lambda: "1–1 of 1" in page.text(".pager"))
+    page.keys("j")
+    page.wait(lambda: page.count(".sample") == 2)
+    shown = page.text("#detail")
+    assert "Sample 1 of 2 ✓ right" in shown and "Sample 2 of 2 ✗ wrong" in shown
+    assert "Program: failed" in shown and "as published: passed" in shown
+    assert "Suspected cheat" in shown and "AssertionError: 1" in shown
+    page.browser.find_element("css selector", ".program summary").click()
+    assert HOSTILE[0] in page.text(".program details")
+    assert page.text(".sample mark") == "2"  # the extracted answer, where it stands in the text
+    assert "Extracted answer: 2" in shown
+
+
 def test_a_state_that_is_wrong_is_a_sentence(page: Page) -> None:
     page.at("run=first&task=quiz:rc")
     page.js("void (location.hash = 'run=first&task=<b>none</b>')")

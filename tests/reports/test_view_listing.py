@@ -148,6 +148,18 @@ def test_samples_at_the_token_limit(app: App) -> None:
     assert "length" not in app.answer("counts", QUERY)
 
 
+def test_samples_with_grades_and_verdicts(app: App) -> None:
+    query = {"run": "first", "task": "riddles:cot"}
+    for name, docs in (("unparsed", range(10, 60, 11)), ("cheats", [9])):
+        assert app.answer("counts", query)[name] == len(docs)
+        found = everything(app, query | {"filter": name})
+        assert [r["doc_id"] for r in found] == list(docs)
+    one = app.answer("instance", query | {"doc": "9"})["sides"][0]["samples"]
+    assert [(s["answer"], s["right"]) for s in one] == [("2", 1.0), (None, 0.0)]
+    assert one[0]["verdict"]["suspected_cheat"] and one[0]["verdict"]["stdout"] == HOSTILE[0]
+    assert one[0]["verdict"]["strict"] == "failed" and "verdict" not in one[1]
+
+
 def test_one_instance_is_what_was_written(runs: Path, app: App) -> None:
     written = {i.doc_id: i for i in RunFiles(Run(runs / "first")).instances["quiz:rc"]}
     for doc in (0, 5, 64, 119):

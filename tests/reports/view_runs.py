@@ -115,10 +115,32 @@ def make_run(
         "riddles:cot": score(table, "riddles:cot", ["exact_match"]),
         "quiz:bpb": score(table, "quiz:bpb", ["bits_per_byte"]),
     }
-    tasks["riddles:cot"]["counters"]["length_limited"] = docs // 10
+    tasks["riddles:cot"]["counters"] |= {
+        "length_limited": docs // 10, "unparsed": docs // 22, "code_suspected_cheats": 1
+    }  # fmt: skip
+    write_grades(folder, docs // 2)
     write_json(folder / "metrics.json", {"tasks": tasks, "suites": {}, "errors": 3})
     write_status(folder, status, list(tasks), seed=seed, **about)
     return folder
+
+
+def write_grades(folder: Path, docs: int) -> None:
+    """Every eleventh riddle has no answer; a program of riddle 9 is a suspected cheat."""
+    pd.DataFrame(
+        [
+            {"task": "riddles:cot", "doc_id": doc, "sample": k, "right": float(k == 0),
+             "answer": "" if doc % 11 == 10 else str(doc % 7) if k == 0 else None}
+            for doc in range(docs) for k in range(2)
+        ]
+    ).to_parquet(folder / "grades.parquet")  # fmt: skip
+    verdict = {
+        "task": "riddles:cot", "doc_id": 9, "native_id": "R9", "sample": 0, "status": "failed",
+        "mode": "strict", "strict": "failed", "compat": "passed", "detail": "AssertionError: 1",
+        "seconds": 0.25, "asserts": 3, "stdout": HOSTILE[0], "stderr": "", "tier": "T1",
+        "suspected_cheat": True, "program": "import os; os._exit(0)",
+    }  # fmt: skip
+    passed = {"doc_id": 12, "status": "passed", "strict": "passed", "suspected_cheat": False}
+    pd.DataFrame([verdict, verdict | passed]).to_parquet(folder / "verdicts.parquet")
 
 
 def write_status(folder: Path, status: str, tasks: list[str], seed: int = 0, **about: Any) -> None:

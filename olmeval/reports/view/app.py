@@ -141,10 +141,14 @@ class App:
     def _instance(self, query: Query) -> Any:
         task, doc = query.get("task", ""), _whole(query, "doc")
         run, other = self._run(query), self._other(query)
-        sides = []
+        sides: list[dict[str, Any] | None] = []
         for entry in (run, other):
             values = [] if entry is None else self._instances.values(entry, task, doc)
-            sides.append(describe(entry, task, doc, values) if entry and values else None)
+            if entry is None or not values:
+                sides.append(None)
+                continue
+            graded = self._instances.samples(entry, task, doc)
+            sides.append(describe(entry, task, doc, values, graded))
         if sides[0] is None:
             raise UserError(f"task '{task}' of run '{run.id}' has no document {doc}")
         shared = shared_prefix(run, task, doc, sides[0]["prompt"]) if sides[0]["prompt"] else 0

@@ -26,9 +26,17 @@ NORMALISATIONS = (
 
 
 def describe(
-    run: Entry, task: str, doc: int, values: Sequence[Mapping[str, Any]]
+    run: Entry,
+    task: str,
+    doc: int,
+    values: Sequence[Mapping[str, Any]],
+    graded: Mapping[int, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """An instance for the page; ``values`` are its rows of ``instances.parquet``."""
+    """An instance for the page.
+
+    ``values`` are its rows of ``instances.parquet``; ``graded`` has those of ``grades.parquet`` and
+    ``verdicts.parquet``, by sample.
+    """
     result = result_of(run, task)
     stored = read_requests(run.path / "requests.parquet", task, [doc])
     answers = read_responses(run.path / "responses.parquet", [s.key for s in stored if s.key])
@@ -56,7 +64,10 @@ def describe(
         sampling = asked[0].request.sampling
         answer = answers.get(asked[0].key or b"")
         found["sampling"] = None if sampling is None else vars_of(sampling)
-        found["samples"] = [] if answer is None else [vars_of(s) for s in answer.samples]
+        found["samples"] = [
+            {**vars_of(sample), **_grade(graded.get(k, {}))}
+            for k, sample in enumerate(answer.samples if answer else ())
+        ]
         return found
     choices = [
         _choice(s, answers.get(s.key or b""), answers, unconditional.get(s.choice), asked[0])
@@ -66,6 +77,17 @@ def describe(
     found["gold"] = _inferred(choices, scores) if gold is None else int(gold)
     found["choices"] = choices
     found["best"] = _best(choices)
+    return found
+
+
+def _grade(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a sample: right or not, the answer in it, what became of its program."""
+    found: dict[str, Any] = {"right": _number(row.get("right")), "answer": row.get("answer")}
+    if row.get("status"):
+        names = ("status", "mode", "strict", "compat", "detail", "stdout", "stderr", "program",
+                 "asserts", "tier", "suspected_cheat")  # fmt: skip
+        found["verdict"] = {name: row.get(name) for name in names}
+        found["verdict"]["seconds"] = _number(row.get("seconds"))
     return found
 
 

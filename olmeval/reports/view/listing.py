@@ -36,6 +36,8 @@ FILTERS = {
     "truncated": "status = 'truncated' or other_status = 'truncated'",
     "errors": "status = 'error' or other_status = 'error'",
     "length": "doc_id in (select doc_id from length)",
+    "cheats": "doc_id in (select doc_id from cheats)",
+    "unparsed": "doc_id in (select doc_id from unparsed)",
     "unmatched": "other_status is null",
 }
 JUDGED = ("wrong", "right", "partial", "flipped", "lost", "gained")
@@ -47,6 +49,15 @@ _SIDE = """{name} as (
     select doc_id, native_id, cluster, status,
            case when status = 'error' then null else value end as {value}
     from read_parquet(?) where task = ? and metric = ?)"""
+# Filters that need what a run counts in its counters.
+COUNTED = {
+    "length": "length_limited", "cheats": "code_suspected_cheats", "unparsed": "unparsed"
+}  # fmt: skip
+# Where these filters find their documents: the file, and its column that is true.
+SAMPLES = {
+    "cheats": ("verdicts.parquet", "suspected_cheat"),
+    "unparsed": ("grades.parquet", "answer = ''"),
+}
 SORTS = {
     "document": "doc_id",
     "lowest": "v nulls last, doc_id",
@@ -96,8 +107,20 @@ class Asked:
             for name in FILTERS
             if (self.judged or name not in JUDGED)
             and (self.other or name not in PAIRED)
-            and (name != "length" or "length_limited" in self.result["counters"])
+            and self._has(COUNTED.get(name))
         ]
+
+    @property
+    def generates(self) -> bool:
+        """Whether the task's answers are texts."""
+        return "length_limited" in self.result["counters"]
+
+    def _has(self, counter: str | None) -> bool:
+        """Whether one of the runs counted such a thing; None: nothing needs to be counted."""
+        runs = [self.run] if self.other is None else [self.run, self.other]
+        return counter is None or any(
+            result_of(r, self.task)["counters"].get(counter) for r in runs
+        )
 
 
 def result_of(run: Entry, task: str) -> dict[str, Any]:
@@ -183,13 +206,16 @@ class Instances:
 
     def values(self, run: Entry, task: str, doc: int) -> list[dict[str, Any]]:
         """The rows of one instance, one a metric, as ``instances.parquet`` has them."""
-        cursor = self._execute(
-            self._database.cursor(),
-            "select * from read_parquet(?) where task = ? and doc_id = ?",
-            [str(run.path / "instances.parquet"), task, doc],
-        )
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return self._rows(run.path / "instances.parquet", task, doc)
+
+    def samples(self, run: Entry, task: str, doc: int) -> dict[int, dict[str, Any]]:
+        """What graders and the sandbox made of the samples of one instance, by sample."""
+        found: dict[int, dict[str, Any]] = {}
+        for name in ("grades.parquet", "verdicts.parquet"):
+            if (run.path / name).exists():
+                for row in self._rows(run.path / name, task, doc):
+                    found.setdefault(row["sample"], {}).update(row)
+        return found
 
     def difference(self, asked: Asked) -> dict[str, Any] | None:
         """The paired difference of a metric, the other run's less this one's, and who flipped.
@@ -243,8 +269,9 @@ class Instances:
         if asked.text:
             cursor.register("hits", self._hits(asked))
             where += " and doc_id in (select doc_id from hits)"
-        if "length" in (*filters, asked.filter):
-            cursor.register("length", self._length_limited(asked))
+        for name in {*filters, asked.filter} & COUNTED.keys():
+            docs = self._length_limited(asked) if name == "length" else self._marked(asked, name)
+            cursor.register(name, docs)
         parts += [f"rows as ({joined})", f"listed as (select * from rows where {where})"]
         return self._execute(cursor, f"with {', '.join(parts)} {select}", values)
 
@@ -259,7 +286,7 @@ class Instances:
             return f"contains({column if text != text.lower() else f'lower({column})'}, $text)"
 
         places = [f"{inside('context')} or {inside('continuation')}"]
-        if "length_limited" in asked.result["counters"]:
+        if asked.generates:
             texts = f"select key, unnest({_TEXTS}) as written from read_parquet($responses)"
             places.append(f"key in (select key from ({texts}) where {inside('written')})")
         return self._documents(asked, " or ".join(places), text, inside("native_id"))
@@ -270,6 +297,22 @@ class Instances:
         return self._documents(
             asked, f"key in (select key from read_parquet($responses) where {ended})"
         )
+
+    def _marked(self, asked: Asked, name: str) -> "pa.Table":
+        """The documents of which a sample is marked in a file of samples."""
+        import pyarrow as pa
+
+        file, where = SAMPLES[name]
+        found = []
+        for run in (asked.run, asked.other):
+            if run is not None and (run.path / file).exists():
+                cursor = self._execute(
+                    self._database.cursor(),
+                    f"select distinct doc_id from read_parquet(?) where task = ? and {where}",
+                    [str(run.path / file), asked.task],
+                )
+                found.append(pa.array(cursor.fetchnumpy()["doc_id"], pa.int64()))
+        return pa.table({"doc_id": pa.chunked_array(found, pa.int64())})
 
     def _documents(self, asked: Asked, where: str, text: str = "", named: str = "") -> "pa.Table":
         """``doc_id`` of what has a request for which ``where`` holds, in either run; kept."""
@@ -310,6 +353,15 @@ class Instances:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return table
+
+    def _rows(self, path: Path, task: str, doc: int) -> list[dict[str, Any]]:
+        cursor = self._execute(
+            self._database.cursor(),
+            "select * from read_parquet(?) where task = ? and doc_id = ?",
+            [str(path), task, doc],
+        )
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _execute(
         self, cursor: "duckdb.DuckDBPyConnection", query: str, values: Any

@@ -163,19 +163,33 @@ export class Detail {
   }
 
   sample(sample, k, one) {
-    const found = sample.verdict || {};
-    const at = found.answer ? sample.text.lastIndexOf(found.answer) : -1;
-    const right = found.right;
+    const { answer, right, verdict: run } = sample;
+    const at = answer ? sample.text.lastIndexOf(answer) : -1;
+    const known = right !== null && right !== undefined;
     return el("section", { class: "sample" },
       el("h4", {}, one.samples.length > 1 ? `Sample ${k + 1} of ${one.samples.length}` : "Answer",
-        right === undefined || right === null ? null : el("span", { class: `verdict ${right >= 0.5 ? "right" : "wrong"}` }, right >= 0.5 ? " ✓ right" : " ✗ wrong"),
+        known ? el("span", { class: `verdict ${right >= 0.5 ? "right" : "wrong"}` }, right >= 0.5 ? " ✓ right" : " ✗ wrong") : null,
         el("small", {}, ` ${plural(sample.tokens, "token")}, `,
           sample.finish === "length" ? el("b", { class: "bad" }, "ended at the token limit") : "ended by itself",
           sample.logprob === null ? "" : `, log p ${fixed(sample.logprob, 2)} in all`)),
-      block(sample.text, { mark: at >= 0 ? [at, at + found.answer.length] : null }),
-      found.answer === undefined ? null : el("p", { class: "extracted" }, "extracted: ",
-        found.answer === "" ? el("b", { class: "bad" }, "nothing") : el("code", {}, ...nodes(found.answer.slice(0, 2000)))),
-      (found.details || []).map(([name, text]) => el("details", { open: name !== "stdout" }, el("summary", {}, name), block(text))));
+      block(sample.text, { mark: at >= 0 ? [at, at + answer.length] : null }),
+      answer === null || answer === undefined ? null : el("p", { class: "extracted" }, "Extracted answer: ",
+        answer === "" ? el("b", { class: "bad" }, "none found") : el("code", {}, ...nodes(answer.slice(0, 2000)))),
+      run ? this.program(run) : null);
+  }
+
+  /* What became of a program in the sandbox. */
+  program(run) {
+    const kind = run.status === "passed" ? "right" : "wrong";
+    const others = [run.strict ? `tests in a process of their own: ${run.strict}` : "", run.compat ? `as published: ${run.compat}` : ""].filter(Boolean).join("; ");
+    const output = (name, text) => text ? el("details", {}, el("summary", {}, name, el("small", {}, ` ${count(text.length)} characters`)), block(text)) : null;
+    return el("div", { class: "program" },
+      el("p", {}, "Program: ", el("span", { class: `verdict ${kind}` }, run.status),
+        el("small", {}, ` (${others})`, run.seconds === null ? "" : ` in ${fixed(run.seconds, 2)} s`,
+          run.asserts ? `, ${plural(run.asserts, "assertion")} held` : "", run.tier ? `, sandbox ${run.tier}` : "")),
+      run.suspected_cheat ? el("p", { class: "bad" }, el("b", {}, "Suspected cheat: "), "it passes the published form and not the one it cannot reach into.") : null,
+      run.detail ? block(run.detail) : null,
+      output("standard output", run.stdout), output("standard error", run.stderr), output("what was run", run.program));
   }
 
   prompt(a, b) {

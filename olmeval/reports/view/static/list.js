@@ -7,14 +7,15 @@ import { nodes } from "./text.js";
 const FILTER_NAMES = {
   all: "All", wrong: "Wrong", right: "Right", partial: "Partly right", flipped: "Flipped",
   lost: "Lost", gained: "Gained", truncated: "Truncated", errors: "Errors",
-  length: "At token limit", cheats: "Suspected cheats", unmatched: "Only in this run",
+  length: "At token limit", cheats: "Suspected cheats", unparsed: "No answer found", unmatched: "Only in this run",
 };
 const FILTER_HELP = {
   wrong: "value below a half", right: "value of a half or more", partial: "between none and all",
   flipped: "right in one run, wrong in the other", lost: "right in this run, wrong in the other",
   gained: "wrong in this run, right in the other", truncated: "the prompt lost its beginning to the window",
   errors: "could not be scored", length: "a sample ended at the limit of tokens",
-  cheats: "a program that looks as if it passed the tests without solving the problem",
+  cheats: "a program passes the published form of its tests and not the one it cannot reach into",
+  unparsed: "the grader found no answer in a sample",
   unmatched: "the other run has no such question",
 };
 const SORT_NAMES = {
