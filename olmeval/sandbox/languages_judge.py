@@ -110,7 +110,7 @@ def _ruling(
         status=compat if strict is None else strict,
         mode="compat" if strict is None else "strict",
         strict=strict, compat=compat, detail=detail, seconds=seconds, tier=outcome.tier,
-        stdout=_tail(last.stdout), stderr=_tail(last.stderr),
+        stdout=_shown(last.stdout, nonce), stderr=_shown(last.stderr, nonce),
     )  # fmt: skip
 
 
@@ -136,8 +136,9 @@ def status_of(name: str, outcome: Outcome) -> tuple[Status, str]:
     return "failed", _first_line(last.stderr or last.stdout) or f"exit code {last.code}"
 
 
-def _tail(text: bytes) -> str:
-    return text.decode("utf-8", "replace")[-OUTPUT_KEPT:]
+def _shown(text: bytes, nonce: str) -> str:
+    """The end of an output, without what differs from run to run."""
+    return text.decode("utf-8", "replace").replace(f"\n{nonce}\n", "")[-OUTPUT_KEPT:]
 
 
 def _first_line(text: bytes) -> str:

@@ -94,6 +94,9 @@ def test_equal_programs_give_equal_verdicts_in_their_order() -> None:
     verdicts = judge("sh", [good, bad, good, good, bad], workers=2)
     assert [v.status for v in verdicts] == ["passed", "failed", "passed", "passed", "failed"]
     assert verdicts[0] is verdicts[2] is verdicts[3]
+    again = judge("sh", [bad, good])[1]
+    assert replace(again, seconds=0.0) == replace(verdicts[0], seconds=0.0)
+    assert again.stdout == ""
 
 
 def test_tests_of_an_unknown_shape_are_judged_as_the_published_harness_does() -> None:
