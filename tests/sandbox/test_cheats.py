@@ -1,21 +1,34 @@
 """Programs that want a pass without being right do not get one; what only strict sees is told."""
 
+from dataclasses import replace
+
 import pytest
 
-from olmeval.sandbox.tiers import probe
+from olmeval.sandbox import run as sandbox_run
+from olmeval.sandbox import tiers
 from olmeval.sandbox.verdict import Program, Verdict, judge
 from tests.sandbox.cheats import CHEATS, HONEST, IN_PROCESS, KNOWING, PROMPT, TESTS
 
 pytestmark = pytest.mark.skipif(
-    probe().name == "T3", reason="nothing here can contain a program (see `olmeval sandbox doctor`)"
+    tiers.probe().name == "T3",
+    reason="nothing here can contain a program (see `olmeval sandbox doctor`)",
 )
 ALL = {**CHEATS, **KNOWING, **IN_PROCESS}
 
 
-@pytest.fixture(scope="module")
-def verdicts() -> dict[str, Verdict]:
+WALLS = {wall.name: wall for wall in tiers.walls()} if tiers.probe().name != "T3" else {}
+
+
+@pytest.fixture(scope="module", params=["T1", "T2"])
+def verdicts(request: pytest.FixtureRequest) -> dict[str, Verdict]:
+    """Of every cheat, in each tier that this machine has."""
+    if request.param not in WALLS or tiers.try_wall(WALLS[request.param]):
+        pytest.skip(f"there is no {request.param} here")
+    found = replace(tiers.probe(), name=request.param, wall=WALLS[request.param])
     programs = [Program(PROMPT + code, TESTS, PROMPT) for code in [HONEST, *ALL.values()]]
-    return dict(zip(["honest", *ALL], judge(programs), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox_run, "probe", lambda: found)
+        return dict(zip(["honest", *ALL], judge(programs), strict=True))
 
 
 def test_the_honest_program_passes_both_forms(verdicts: dict[str, Verdict]) -> None:

@@ -228,6 +228,21 @@ def test_tests_that_pass_objects_need_one_process(tests: str, why: str) -> None:
         run("def f(x): return None", tests)
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import os\ndef f(): return os\ndef g(x): return 1",
+        "class Odd(Exception): pass\ndef f(): return Odd\ndef g(x): return 1",
+        "import unittest.mock as m\ndef f(): return m\ndef g(x): return 1",
+    ],
+)
+def test_a_program_cannot_ask_for_one_process(program: str) -> None:
+    assert run(program, "assert g(f()) == 1")["status"] in ("failed", "passed")
+    caught = "try:\n    f()\nexcept Exception as e:\n    assert g(e) == 1"
+    raising = "class Odd(Exception): pass\ndef f(): raise Odd\ndef g(x): return 1"
+    assert run(raising, caught)["status"] == "failed"
+
+
 def test_a_fault_of_the_tests_is_none_of_the_program() -> None:
     with pytest.raises(strict._BrokenError, match="no_such_module"):
         run("def f(): return 1", "import no_such_module\nassert f() == 1")

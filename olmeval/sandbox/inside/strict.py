@@ -28,7 +28,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from olmeval.sandbox.inside.asserts import MARK, instrumented
-from olmeval.sandbox.inside.strict_side import STDLIB, Side, exception_class, importable, imported
+from olmeval.sandbox.inside.strict_side import (
+    CLASSES,
+    STDLIB,
+    Side,
+    exception_class,
+    importable,
+    imported,
+    is_remote_error,
+)
 from olmeval.sandbox.inside.strict_wire import Channel, EndedError
 
 LAST_LOOK = 0.1  # seconds
@@ -72,6 +80,10 @@ def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
         data = data[os.write(report, data) :]
 
 
+class Elsewhere:
+    """Stands for a module that the program calls by some name."""
+
+
 class _Tester(Side):
     """The trusted end: objects of the other side are :class:`Remote`, its own are functions."""
 
@@ -83,6 +95,13 @@ class _Tester(Side):
             return name
         if isinstance(value, (types.FunctionType, functools.partial, types.MethodType)):
             return ["theirs", self._handle(value)]
+        if (
+            isinstance(value, Elsewhere)
+            or any(value is c for c in CLASSES.values())
+            or is_remote_error(value)
+        ):
+            # The program's own doing is no reason to judge it in its own process.
+            raise EndedError("what the program gave cannot go back to it")
         raise NotPlainError(f"the tests pass a {type(value).__name__}")
 
     def _find(self, data: list[Any]) -> Any:
@@ -95,7 +114,7 @@ class _Tester(Side):
             return exception_class(rest[0])
         if tag == "import" and rest[1] == "":
             # A module: of any use only under its own name, and then imported by that name.
-            return imported(rest[0], "") if rest[0] in HARMLESS else object()
+            return imported(rest[0], "") if rest[0] in HARMLESS else Elsewhere()
         if tag == "import" and rest[0] in HARMLESS and rest[1].isidentifier():
             # What it names is run here: never an object whose equality somebody else defines.
             found = imported(*rest)
@@ -249,7 +268,7 @@ def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
     except NotPlainError:
         raise
     except BaseException as error:
-        if isinstance(error, ImportError) and not getattr(error, "from_program", False):
+        if isinstance(error, ImportError) and not is_remote_error(error):
             raise _BrokenError(f"the tests need the module {error.name}") from None
         return {"status": "failed", "error": _told(error), **end()}
     if side.broken:

@@ -147,6 +147,11 @@ def exception_class(names: list[str]) -> type[BaseException]:
 CLASSES: dict[str, type[BaseException]] = {}
 
 
+def is_remote_error(value: Any) -> bool:
+    """Whether the other side raised it."""
+    return isinstance(value, BaseException) and getattr(value, "from_program", False)
+
+
 def exception(names: list[str], texts: list[Any]) -> BaseException:
     kind = exception_class(names)
     if kind is EndedError:
