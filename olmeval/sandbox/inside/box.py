@@ -8,6 +8,7 @@ calls a runner or becomes another program.
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -39,7 +40,9 @@ class Jail:
         self.null = os.open(os.devnull, os.O_RDWR)
         # Where signals cannot be confined otherwise, a candidate may signal only itself.
         self.silence = not self.namespaces and self.landlock < 6
-        self.filter = seccomp.program(stay_in_group=not self.namespaces)
+        self.filter = b""  # where nothing contains programs, there may be no filter either
+        if seccomp.supported():
+            self.filter = seccomp.program(stay_in_group=not self.namespaces)
 
 
 def _address_space() -> int:
@@ -149,9 +152,9 @@ def _confine(start: Start) -> None:
         _put(resource.RLIMIT_AS, limits["memory"] + already + ROOM)
     if jail.landlock:
         landlock.restrict(jail.read, [*jail.write, start.tmp], jail.landlock)
-    if jail.silence:
+    if jail.filter and jail.silence:
         seccomp.install(seccomp.program(stay_in_group=True, own_pid=os.getpid()))
-    else:
+    elif jail.filter:
         seccomp.install(jail.filter)
 
 
@@ -179,6 +182,7 @@ def _execute(start: Start, argv: list[str]) -> NoReturn:
 def _call_runner(start: Start, payload: bytes) -> int:
     import random  # the zygote has loaded it, in its own way
 
+    gc.enable()
     os.chdir(start.tmp)
     os.environ.update(HOME=start.tmp, TMPDIR=start.tmp)
     random.seed(start.request["seed"])  # the same choices whenever and wherever a program runs

@@ -85,6 +85,7 @@ def main() -> None:
     sys.argv[:] = [""]
     gc.collect()
     gc.freeze()
+    gc.disable()
     while True:
         request = mine.recv(REQUEST.size)
         if not request:

@@ -51,6 +51,7 @@ def main(boxes: Boxes | None = None) -> None:
     zygote = Zygote(config, boxes)
     gc.collect()
     gc.freeze()
+    gc.disable()  # a collection writes to memory that is shared with the next run until then
     send(host, {"ready": sys.version.split()[0]}, [])
     while True:
         request = receive(host)
