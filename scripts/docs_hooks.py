@@ -140,7 +140,9 @@ def _described(command: click.Command, ctx: click.Context) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(ctx))
     yield from ("```text", f"{ctx.command_path} {usage}", "```", "")
     yield from (_escaped(" ".join(p.split())) + "\n" for p in (command.help or "").split("\n\n"))
-    rows = [r for p in command.get_params(ctx) if (r := p.get_help_record(ctx))]
+    rows = [
+        r for p in command.params if isinstance(p, click.Option) and (r := p.get_help_record(ctx))
+    ]
     yield from ("| option | |", "|-|-|")
     for names, help_ in rows:
         names = names.replace("|", "\\|")
