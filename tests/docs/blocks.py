@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
 # The paragraph above a block that is not run says why, to every reader.
 MARKER = re.compile(r"^\*Not run in CI: (.+)\*$")
-FILE = re.compile(r"`([\w./-]+\.(?:yaml|toml|jsonl?))`:$")
+FILE = re.compile(r"`([\w./-]+\.(?:yaml|toml|jsonl?))`[^`]*:$")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
