@@ -110,3 +110,21 @@ def test_an_environment_brings_its_packages(tmp_path: Path) -> None:
     inside, outside = run_jobs(jobs)
     assert inside.parts[0].stdout == b"42\n"
     assert outside.parts[0].code == 1 and b"only_here" in outside.parts[0].stderr
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        "x = []\nwhile True: x.append(bytearray(1 << 23))",
+        "import os\nfor _ in range(12):\n    if os.fork() == 0: x = bytearray(b'x' * (60 << 20))",
+        "import os\nos.closerange(0, 64)",
+    ],
+    ids=["processes", "memory", "memory of many", "descriptors"],
+)
+def test_the_second_role_cannot_make_the_first_fail(attack: str) -> None:
+    limits = Limits(seconds=3, memory=128 << 20, processes=16)
+    patient = "import time\ntime.sleep(0.4)\nprint('judged')"
+    job = Job("two", (Role("script", patient.encode()), Role("script", attack.encode())), limits)
+    (outcome,) = run_jobs([job])
+    assert outcome.parts[0].stdout == b"judged\n" and outcome.report == b"finished"

@@ -54,16 +54,18 @@ class Start:
     """What one process is forked for.
 
     ``request`` is a part of the frame that the host sent; ``step`` the number of a command's step,
-    or None for a runner; ``box`` an open pidfd of the namespaces to join, or -1.
+    or None for a runner; ``box`` an open pidfd of the namespaces to join, or -1. ``gate``: both
+    ends of a pipe at whose end the process goes on, or nothing to wait for.
     """
 
     def __init__(
         self, jail: Jail, request: dict[str, Any], step: int | None, payload: int,
         streams: tuple[int, int, int], peer: socket.socket | None, box: int, tmp: str,
+        gate: tuple[int, ...],
     ) -> None:  # fmt: skip
         self.jail, self.request, self.step, self.payload = jail, request, step, payload
         self.out, self.err, self.report = streams
-        self.peer, self.box, self.tmp = peer, box, tmp
+        self.peer, self.box, self.tmp, self.gate = peer, box, tmp, gate
 
 
 def run(start: Start) -> NoReturn:
@@ -71,6 +73,10 @@ def run(start: Start) -> NoReturn:
     code = 1
     try:
         payload, stdin = _enter(start)
+        if start.gate:
+            reader, writer = start.gate
+            os.close(writer)
+            os.read(reader, 1)
         _place_descriptors(start, stdin)
         _confine(start)
         if start.step is not None:

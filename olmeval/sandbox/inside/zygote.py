@@ -108,15 +108,20 @@ class Zygote:
         tmps: list[str] = []
         parts = request["parts"]
         ends: Any = socket.socketpair() if len(parts) == 2 else (None,)
+        # The second role waits until the first is there: it could use up all processes at once.
+        gate = os.pipe() if len(parts) == 2 else ()
         # The trusted role last: nothing of it is here when the other is forked.
         for number in reversed(range(len(parts))):
             tmps.append(self._tmp())
-            part = self._part(parts[number], files[number], ends[number], tmps[-1])
+            waits = gate if number else ()
+            part = self._part(parts[number], files[number], ends[number], tmps[-1], waits)
             part.begin()
             watch.parts.insert(0, part)
             if ends[number] is not None:
                 # The other role hears the end of this one: nobody else holds its socket.
                 ends[number].close()
+        for descriptor in gate:
+            os.close(descriptor)
         watch.until_end()
         for descriptor in files:
             os.close(descriptor)
@@ -136,7 +141,9 @@ class Zygote:
         os.mkdir(path, 0o700)
         return path
 
-    def _part(self, request: dict[str, Any], payload: int, peer: Any, tmp: str) -> Part:
+    def _part(
+        self, request: dict[str, Any], payload: int, peer: Any, tmp: str, gate: tuple[int, ...]
+    ) -> Part:
         box = None
         if self.boxes is not None:
             limits = request["limits"]
@@ -149,7 +156,7 @@ class Zygote:
             descriptor = -1 if box is None else box.descriptor
             start = Start(
                 self.jail, request, step if "steps" in request else None, payload,
-                (out, err, report), peer, descriptor, tmp,
+                (out, err, report), peer, descriptor, tmp, gate,
             )  # fmt: skip
             if box is not None:
                 system.setns(descriptor, system.CLONE_NEWPID)  # for children alone
