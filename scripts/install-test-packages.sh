@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that tests use: Chromium for the pages, bubblewrap for the sandbox.
+# Installs the Debian packages that tests use: Chromium for the pages, bubblewrap and two small
+# language packages for the sandbox.
 # Without apt or root the tests that need them skip and say so.
 set -u
 wanted=()
 command -v chromium >/dev/null 2>&1 || wanted+=(chromium chromium-driver)
 command -v bwrap >/dev/null 2>&1 || wanted+=(bubblewrap)
+command -v php >/dev/null 2>&1 || wanted+=(php-cli)
+[ -e /usr/share/java/javatuples.jar ] || wanted+=(libjavatuples-java)
 [ ${#wanted[@]} = 0 ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "${wanted[*]} cannot be installed from here; tests that need them will be skipped" >&2
