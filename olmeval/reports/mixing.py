@@ -198,8 +198,9 @@ def _mixtures(fit: MixtureFit, name: str, p: Mapping[str, Any]) -> str:
             _held(b) if b else "",
         )))  # fmt: skip
     rows += [_row(f"group {b['domain']}", ("",) * 6 + (_held(b),)) for b in held.values()]
-    heads = _heads(name, "natural", "best run", "proposed", "90 % of refits", "conservative",
-                   "epochs", "held by")  # fmt: skip
+    refits = f"{span(p['uncertainty']['refits'], 0.9)} of refits" if spread else "refits"
+    heads = _heads(name, "natural", "best run", "proposed", refits, "conservative", "epochs",
+                   "held by")  # fmt: skip
     drawn = grid("scores", f"Mixture {escape(name)}", heads, rows)
     return f'<div style="margin-top:1.25rem">{drawn}</div>'
 
