@@ -29,8 +29,8 @@ class TaskScore:
     ``summary`` is its entry in ``metrics.json``; ``values`` maps each metric to its value per
     instance [I] (nan where ``failed``); ``truncated`` [I]: a prompt lost its beginning;
     ``grades``: one row a sample, of generations: the answer that the grader took from its text
-    (None: the text itself) and whether it counts as right; ``programs``: one row a sample where
-    samples were run, else None.
+    (None: the text itself; empty: none was found) and whether it counts as right; ``programs``:
+    one row a sample where samples were run, else None.
     """
 
     summary: dict[str, Any]
@@ -173,13 +173,17 @@ def _grade_table(
     work: TaskWork, owner: list[int], counts: NDArray[np.int64], texts: list[str], graded: Graded
 ) -> pd.DataFrame:
     """One row a sample: the answer that was found in it, and whether that is right."""
-    extracted = zip(graded.answers, texts, strict=True)
+    # What is taken whole is not stored twice; what is empty was not found.
+    answers = [
+        None if answer and answer == text else answer
+        for answer, text in zip(graded.answers, texts, strict=True)
+    ]
     return pd.DataFrame(
         {
             "task": work.task.name,
             "doc_id": [work.instances[k].doc_id for k in owner],
             "sample": np.concatenate([np.arange(n) for n in counts.tolist()]),
-            "answer": pd.array([None if a == text else a for a, text in extracted], dtype="string"),
+            "answer": pd.array(answers, dtype="string"),
             "right": np.where(graded.no_verdict, np.nan, graded.right),
         }
     )

@@ -130,7 +130,7 @@ export class Detail {
         const share = s === null || s === undefined || high === low ? (s === high ? 1 : 0) : (s - low) / (high - low);
         return el("td", { class: `number ${best ? "best" : ""} ${n === primary ? "primary" : ""}`, title: best ? "the best by this score" : null },
           el("meter", { min: 0, max: 1, value: several ? share : 1, "aria-hidden": "true", class: several ? null : "hidden" }),
-          best ? "▲ " : "", fixed(s));
+          best ? "▲" : "", fixed(s, n === "acc_raw" || n === "acc_uncond" ? 2 : 3));
       }))];
     });
     return el("div", {},
