@@ -21,7 +21,9 @@ FILE = click.Path(path_type=Path)
 
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, required=True, type=FILE)
-@click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match.")
+@click.option(
+    "--task", "--tasks", "-t", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match."
+)
 @click.option(
     "--checkpoints", multiple=True, type=FILE,
     help="Runs or tables with earlier checkpoints: their noise is added.",

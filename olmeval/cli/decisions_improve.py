@@ -76,7 +76,9 @@ def subtasks(**options: Any) -> None:
     epilog="Example: olmeval interventions questions runs/ --task 'arc*' --suite small.yaml"
 )
 @click.argument("paths", nargs=-1, type=FILE)
-@click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only such tasks.")
+@click.option(
+    "--task", "--tasks", "-t", "tasks", multiple=True, metavar="GLOB", help="Only such tasks."
+)
 @click.option("--last", default=5, show_default=True, help="Checkpoints of a run.")
 @click.option("--draws", default=50, show_default=True, help="Random samples of each size.")
 @click.option("--keep", default=0.9, show_default=True, help="Share of the SNR to keep.")

@@ -30,7 +30,9 @@ PATH = click.Path(path_type=Path)
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True,
     help="A folder; run by run each gets one of its own in it.",
 )  # fmt: skip
-@click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match.")
+@click.option(
+    "--task", "--tasks", "-t", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match."
+)
 @click.option(
     "--metric", "metrics", multiple=True, help="These metrics, in place of the primary ones."
 )

@@ -26,7 +26,7 @@ def scores(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--data", type=PATH, help="Folder of the files that the ladder file names."),
         click.option("--map", "mapping", type=PATH, help="YAML: columns of foreign TABLES."),
         click.option("--fit", multiple=True, help="Runs to fit (with *), in place of the file's."),
-        click.option("--tasks", multiple=True, help="Tasks, in place of all of the file's."),
+        click.option("--tasks", "-t", multiple=True, help="Tasks, in place of all of the file's."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     )[::-1]:
         command = option(command)

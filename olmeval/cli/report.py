@@ -24,7 +24,9 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--baseline", metavar="RUN", help="Hold all runs against this one, in place of the best."
 )
-@click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match.")
+@click.option(
+    "--task", "--tasks", "-t", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match."
+)
 @click.option(
     "--metric", "metrics", multiple=True, help="These metrics, in place of the primary ones."
 )

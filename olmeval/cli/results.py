@@ -22,7 +22,9 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--all-metrics", is_flag=True, help="Every metric, not the primary ones alone.")
-@click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match.")
+@click.option(
+    "--task", "--tasks", "-t", "tasks", multiple=True, metavar="GLOB", help="Only tasks that match."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the long table as JSON records.")
 @click.option("--csv", type=click.Path(path_type=Path), help="Write the long table as CSV.")
 @click.option("--parquet", type=click.Path(path_type=Path), help="Write it as Parquet.")

@@ -21,7 +21,15 @@ def table_options(function: Function) -> Function:
             "--map", "mapping", type=click.Path(path_type=Path), help="YAML: their columns to ours."
         ),
         click.option("--where", metavar="SQL", help="Only rows of the long table that fulfil it."),
-        click.option("--task", "tasks", multiple=True, metavar="GLOB", help="Only such tasks."),
+        click.option(
+            "--task",
+            "--tasks",
+            "-t",
+            "tasks",
+            multiple=True,
+            metavar="GLOB",
+            help="Only such tasks.",
+        ),
         click.option("--metric", "metrics", multiple=True, help="Default: the primary ones."),
     ]
     for option in reversed(options):

@@ -50,15 +50,17 @@ def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> N
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=None if Console().is_terminal else 200)
     cells = [(r["task"], ",".join(r["formats"]), r["summary"]) for r in rows]
     cells += [(s.name, "suite", s.summary) for s in suites]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for k, column in enumerate(("task", "formats")):
-        table.add_column(column, min_width=max((len(row[k]) for row in cells), default=0))
-    table.add_column("what", no_wrap=True, overflow="ellipsis", min_width=12)
-    for row in cells:
-        table.add_row(*row)
+    # On a narrow terminal, what a task is about is cut, and never its name.
+    names = sum(max((len(row[k]) for row in cells), default=0) + 2 for k in range(2))
+    room = max(console.width - names, 12)
+    for column in ("task", "formats", "what"):
+        table.add_column(column, overflow="fold")
+    for name, formats, what in cells:
+        table.add_row(name, formats, what if len(what) <= room else f"{what[: room - 1]}…")
     console.print(table)
 
 

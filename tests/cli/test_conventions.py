@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from olmeval.cli.main import cli
 from olmeval.cli.olmix import cli as olmix
+from olmeval.tasks.describe import list_tasks
 
 ROOTS = {"olmeval": cli, "olmix": olmix}
 # Commands that a script reads nothing from, and why.
@@ -127,11 +128,14 @@ def test_short_flags_mean_the_same_everywhere() -> None:
         for option in {id(o): o for o in options(command).values()}.values():
             longs = [name for name in option.opts if name.startswith("--")]
             for short in set(option.opts) - set(longs):
-                meanings.setdefault(short, set()).add(longs[0] if longs else short)
+                meanings.setdefault(short, set()).add(longs[-1] if longs else short)
     assert {short: names for short, names in meanings.items() if len(names) > 1} == {}
     for name, command, _ in LEAVES:
         if "--output" in options(command):
             assert "-o" in options(command), name
+        for option in options(command).values():
+            if option.name == "tasks":
+                assert {"--tasks", "-t"} <= set(option.opts), name
 
 
 def test_flags_are_written_with_dashes() -> None:
@@ -265,3 +269,11 @@ def test_colours_in_a_terminal_unless_no_color(tmp_path: Path, tokenizer_dir: Pa
     assert colours.search(in_terminal(*words))
     assert not colours.search(in_terminal(*words, NO_COLOR="1"))
     assert "\x1b" not in process(*words).stdout
+
+
+def test_a_list_is_whole_in_a_pipe_and_on_a_narrow_terminal() -> None:
+    name = max((row["task"] for row in list_tasks()), key=len)
+    assert name in process("tasks", "list").stdout
+    narrow = in_terminal("tasks", "list", COLUMNS="80", NO_COLOR="1")
+    assert "winogrande" in narrow and "ARC (easy)" in narrow
+    assert name[:30] in narrow
