@@ -239,13 +239,13 @@ class Viewer:
         return self.process.wait(10)
 
 
-def measure(viewer: Viewer, tasks: list[str]) -> None:
+def measure(viewer: Viewer, tasks: list[str], docs: int) -> None:
     """What a person does, with the seconds each takes, wall and of the server's processor."""
     task, text = tasks[5], tasks[-1]
     one, two = {"run": "first", "task": task}, {"run": "first", "with": "second", "task": task}
     texts = {"run": "first", "task": text}
     limited = texts | {"filter": "length"}
-    near, far = (",".join(map(str, range(0, 50 * step, step))) for step in (1, 1000))
+    near, far = (",".join(map(str, range(0, 50 * by, by))) for by in (1, docs // 50))
     steps: list[tuple[str, str, dict[str, Any]]] = [
         ("list of runs", "runs", {}),
         ("first page of a task", "instances", one),
@@ -254,15 +254,15 @@ def measure(viewer: Viewer, tasks: list[str]) -> None:
         ("filter: truncated", "instances", one | {"filter": "truncated"}),
         ("filter: errors", "instances", one | {"filter": "errors"}),
         ("sorted by value", "instances", one | {"sort": "lowest"}),
-        ("page 1,500", "instances", one | {"offset": 75_000}),
-        ("permalink to a document", "instances", one | {"doc": 77_777}),
+        ("a page far down", "instances", one | {"offset": docs * 3 // 4}),
+        ("permalink to a document", "instances", one | {"doc": docs * 7 // 9}),
         ("beginnings of a page's prompts", "snippets", one | {"docs": near}),
         ("... of 50 far documents", "snippets", one | {"docs": far}),
-        ("an instance", "instance", one | {"doc": 54_321}),
+        ("an instance", "instance", one | {"doc": docs // 2}),
         ("two runs: flipped first", "instances", two),
         ("two runs: counts", "counts", two),
         ("filter: lost", "instances", two | {"filter": "lost"}),
-        ("two runs: an instance", "instance", two | {"doc": 12_345}),
+        ("two runs: an instance", "instance", two | {"doc": docs // 8}),
         ("two runs: difference of a task", "difference", two),
         ("filter: at token limit, first", "instances", limited),
         ("filter: at token limit, again", "instances", limited | {"offset": 50}),
@@ -287,10 +287,12 @@ def main() -> None:
         root = options.keep or Path(tmp)
         if not (root / "second" / "requests.parquet").exists():
             make_store(root, options.instances)
-        tasks = list(json.loads((root / "first" / "metrics.json").read_text())["tasks"])
+        results = json.loads((root / "first" / "metrics.json").read_text())["tasks"]
+        tasks = list(results)
+        instances = sum(result["instances"] for result in results.values())
         size = sum(f.stat().st_size for f in root.glob("*/*")) / 1e6
         print(
-            f"two runs of {options.instances:,} instances, {size:,.0f} MB; {os.cpu_count()} cores, "
+            f"two runs of {instances:,} instances, {size:,.0f} MB; {os.cpu_count()} cores, "
             f"load average {os.getloadavg()[0]:.1f}"
         )
         wall = time.perf_counter()
@@ -300,7 +302,7 @@ def main() -> None:
             f"{viewer.cpu():.2f} CPU s, {viewer.status('VmRSS'):.0f} MB"
         )
         try:
-            measure(viewer, tasks)
+            measure(viewer, tasks, instances // 10)
         finally:
             assert viewer.stop() == 0
 
