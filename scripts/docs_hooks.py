@@ -139,7 +139,12 @@ def commands_page() -> str:
 def _described(command: click.Command, ctx: click.Context) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(ctx))
     yield from ("```text", f"{ctx.command_path} {usage}", "```", "")
-    yield from (_escaped(" ".join(p.split())) + "\n" for p in (command.help or "").split("\n\n"))
+    for paragraph in (command.help or "").split("\n\n"):
+        # Click keeps the lines of a paragraph that begins so.
+        if paragraph.startswith("\b"):
+            yield from ("```text", paragraph.removeprefix("\b").strip("\n"), "```", "")
+        else:
+            yield _escaped(" ".join(paragraph.split())) + "\n"
     rows = [
         r for p in command.params if isinstance(p, click.Option) and (r := p.get_help_record(ctx))
     ]
