@@ -12,7 +12,10 @@ COMMANDS = {
         "olmeval.cli.results:results",
         "Scores with standard errors, as a table or a file.",
     ),
-    "export": ("olmeval.cli.export:export", "Scores for other tools, papers, trackers and model cards."),
+    "export": (
+        "olmeval.cli.export:export",
+        "Scores for other tools, papers, trackers and model cards.",
+    ),
     "tasks": ("olmeval.cli.tasks:tasks", "List, show, preview, write and check tasks."),
     "cache": ("olmeval.cli.cache:cache", "Stored answers that runs share: list, remove, verify."),
     "compare": ("olmeval.cli.compare:compare", "Paired differences of runs, with tests."),
