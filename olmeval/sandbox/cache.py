@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache
@@ -121,6 +122,7 @@ def key_of(program: Program, tier: str) -> str:
         {
             **asdict(program),
             "tier": tier,
+            "python": platform.python_version(),
             "runners": runners_hash(),
             # An environment that is built anew may hold other versions.
             "built": marker.stat().st_mtime_ns if marker and marker.exists() else None,
