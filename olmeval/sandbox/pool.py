@@ -158,7 +158,9 @@ class Worker:
     def close(self) -> None:
         """Ends it and everything that it started."""
         self.socket.close()
-        if not self.scratch:
+        if self.scratch:
+            self.process.terminate()  # it ends its run
+        else:
             self.process.kill()  # bubblewrap's end is that of its namespaces
         try:
             self.process.wait(GRACE)

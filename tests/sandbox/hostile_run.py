@@ -13,7 +13,7 @@ from dataclasses import replace
 from hostile import PROGRAMS
 
 from olmeval.sandbox.run import run_jobs
-from olmeval.sandbox.tiers import walls
+from olmeval.sandbox.tiers import try_wall, walls
 from olmeval.sandbox.types import MIB, Job, Limits, Role
 
 LIMITS = Limits(seconds=0.6, memory=128 * MIB, processes=24)
@@ -27,8 +27,9 @@ def main() -> None:
         resource.setrlimit(what, (limit, limit))
     os.environ["OLMEVAL_SECRET"] = "1"
     wall = next((w for w in walls() if w.name == tier), None)
-    if wall is None:
-        print(json.dumps(f"{tier} is not possible here"))
+    why = "no program for it" if wall is None else try_wall(wall)
+    if wall is None or why:
+        print(json.dumps(f"{tier} is not possible here: {why}"))
         return
     jobs = []
     for name in names:

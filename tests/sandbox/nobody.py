@@ -12,6 +12,8 @@ from pathlib import Path
 from olmeval.sandbox.inside import system
 from olmeval.sandbox.jail import reachable
 
+IMPOSSIBLE = 77
+
 
 def closed_ancestor(path: Path) -> Path:
     """The outermost folder above ``path`` that others may not enter."""
@@ -21,7 +23,10 @@ def closed_ancestor(path: Path) -> Path:
 def main() -> None:
     uid, paths = int(sys.argv[1]), [Path(p).resolve() for p in sys.argv[2].split(":")]
     command = sys.argv[sys.argv.index("--") + 1 :]
-    system.unshare(system.CLONE_NEWNS)
+    try:
+        system.unshare(system.CLONE_NEWNS)
+    except PermissionError:
+        sys.exit(IMPOSSIBLE)  # root of a container
     system.mount("", "/", "", system.MS_REC | system.MS_PRIVATE)
     hidden = {path: closed_ancestor(path) for path in paths if not reachable(path)}
     held = {path: os.open(path, os.O_PATH) for path in hidden}

@@ -58,3 +58,33 @@ def test_namespaces_contain_every_program(user: str) -> None:
 @pytest.mark.parametrize("user", ["root", "nobody"])
 def test_landlock_contains_every_program(user: str) -> None:
     check(user, "T2")
+
+
+INTERRUPTED = """
+import signal, sys
+from olmeval.sandbox.run import run_jobs
+from olmeval.sandbox.tiers import try_wall, walls
+from olmeval.sandbox.types import Job, Limits, Role
+
+wall = next((w for w in walls() if w.name == sys.argv[1]), None)
+if wall is None or try_wall(wall):
+    sys.exit(77)
+source = b"import os, time\\nfor _ in range(3): os.fork()\\nprint(1, flush=True)\\ntime.sleep(60)"
+def interrupt(*_): raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 3.0)
+try:
+    jobs = [Job(str(n), (Role("script", source),), Limits(seconds=60)) for n in range(2)]
+    run_jobs(jobs, wall=wall)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+@pytest.mark.parametrize("tier", ["T1", "T2"])
+def test_an_interrupted_batch_leaves_no_process(user: str, tier: str) -> None:
+    # The guard fails where a process outlives the program it runs.
+    done = guarded(["-c", INTERRUPTED, tier], user=user)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "interrupted\n"

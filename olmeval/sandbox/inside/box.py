@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 import traceback
@@ -96,6 +97,8 @@ def _enter(start: Start) -> tuple[bytes, int]:
         os.close(adjust)
     if start.jail.namespaces:
         system.setns(start.box, system.CLONE_NEWNS | system.CLONE_NEWIPC)
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # A signal to "my group" reaches the whole group, and so the zygote, across namespaces.
     os.setpgid(0, 0)
     system.drop_capabilities()

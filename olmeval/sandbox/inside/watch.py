@@ -302,7 +302,7 @@ def _resident(pid: int) -> int:
     return kilobytes * 1024
 
 
-def _waited(pid: int | None) -> float:
+def _waited(pid: int) -> float:
     """Seconds that a process was ready to run and had no core."""
     with suppress(OSError, IndexError), open(f"/proc/{pid}/schedstat") as file:
         return int(file.read().split()[1]) / 1e9

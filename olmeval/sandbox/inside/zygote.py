@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import sys
@@ -48,6 +49,9 @@ def main(boxes: Boxes | None = None) -> None:
     if boxes is None:
         system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
         system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)  # which every run inherits
+        # No namespace ends a run with this process: it does so itself, also when the host dies.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        system.prctl(system.PR_SET_PDEATHSIG, signal.SIGTERM)
     zygote = Zygote(config, boxes)
     gc.collect()
     gc.freeze()
@@ -110,19 +114,22 @@ class Zygote:
         ends: Any = socket.socketpair() if len(parts) == 2 else (None,)
         # The second role waits until the first is there: it could use up all processes at once.
         gate = os.pipe() if len(parts) == 2 else ()
-        # The trusted role last: nothing of it is here when the other is forked.
-        for number in reversed(range(len(parts))):
-            tmps.append(self._tmp())
-            waits = gate if number else ()
-            part = self._part(parts[number], files[number], ends[number], tmps[-1], waits)
-            part.begin()
-            watch.parts.insert(0, part)
-            if ends[number] is not None:
-                # The other role hears the end of this one: nobody else holds its socket.
-                ends[number].close()
-        for descriptor in gate:
-            os.close(descriptor)
-        watch.until_end()
+        try:
+            # The trusted role last: nothing of it is here when the other is forked.
+            for number in reversed(range(len(parts))):
+                tmps.append(self._tmp())
+                waits = gate if number else ()
+                part = self._part(parts[number], files[number], ends[number], tmps[-1], waits)
+                part.begin()
+                watch.parts.insert(0, part)
+                if ends[number] is not None:
+                    # The other role hears the end of this one: nobody else holds its socket.
+                    ends[number].close()
+            for descriptor in gate:
+                os.close(descriptor)
+            watch.until_end()
+        finally:
+            watch.kill()
         for descriptor in files:
             os.close(descriptor)
         if self.boxes is None:
