@@ -2,12 +2,14 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# make DEMO= demo tells the whole story, in about ten minutes.
+DEMO   ?= --quick
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-vllm gpu-check lint bench docs clean
 
 demo: $(STAMP)
-	$(BIN)/olmeval demo
+	$(BIN)/olmeval demo $(DEMO)
 
 test: $(STAMP)
 	PYTHON="$(PYTHON)" BIN="$(BIN)" bash scripts/test.sh

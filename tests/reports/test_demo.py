@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 def demo(output: Path, tokens: int, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "olmeval.cli.main", "demo", "-o", str(output),
+        [sys.executable, "-m", "olmeval.cli.main", "demo", "--quick", "-o", str(output),
          "--tokens", str(tokens)],
         capture_output=True, text=True, check=False, env={**os.environ, **environment},
     )  # fmt: skip
