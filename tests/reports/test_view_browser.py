@@ -123,6 +123,10 @@ class Page:
     def text(self, selector: str) -> str:
         return str(self.js("document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
+    def click(self, selector: str) -> None:
+        """Clicks what is there at this instant, should the page be drawn again just now."""
+        self.js("void document.querySelector(arguments[0]).click()", selector)
+
     def at(self, state: str) -> None:
         """Goes to a permalink, in a page opened anew."""
         self.browser.get("about:blank")
@@ -159,7 +163,7 @@ def test_runs_tasks_instances(page: Page) -> None:
     assert page.state == {"run": "first", "task": "quiz:rc"}
     assert page.text("#tasks").count("quiz:") == 2 and "1–50 of 120" in page.text(".pager")
     page.wait(lambda: "number 0, iron?" in page.text(".instance .snippet"))
-    page.browser.find_element("css selector", ".instance").click()
+    page.click(".instance")
     page.wait(lambda: "number 0, iron?" in page.text("#detail .prompt > .text"))
     assert page.state["doc"] == "0"
     # Right and wrong are told by signs and words, not by colour alone.
@@ -250,7 +254,7 @@ def test_hostile_texts_stay_texts(page: Page) -> None:
         if len(text) > 20_000:
             assert shown.startswith(text[:20_000]) and "show all 1,000,000 characters" in shown
             begun = time.monotonic()
-            page.browser.find_element("css selector", ".more").click()
+            page.click(".more")
             page.wait(
                 lambda: (
                     page.js("document.querySelector('.sample .text').textContent.length") == 10**6
@@ -281,7 +285,7 @@ def test_samples_show_what_graders_and_sandbox_made_of_them(page: Page) -> None:
     assert "Sample 1 of 2 ✓ right" in shown and "Sample 2 of 2 ✗ wrong" in shown
     assert "Program: failed" in shown and "as published: passed" in shown
     assert "Suspected cheat" in shown and "AssertionError: 1" in shown
-    page.browser.find_element("css selector", ".program summary").click()
+    page.click(".program summary")
     assert HOSTILE[0] in page.text(".program details")
     assert page.text(".sample mark") == "2"  # the extracted answer, where it stands in the text
     assert "Extracted answer: 2" in shown
@@ -320,11 +324,11 @@ def test_phone_width_has_no_sideways_scroll(page: Page) -> None:
         page.browser.get("about:blank")
         page.browser.get(f"http://127.0.0.1:{page.server.server_port}/#run=first")
         page.wait(lambda: page.count(".task"))
-        page.browser.find_element("css selector", ".task").click()
+        page.click(".task")
         page.wait(lambda: page.count(".instance"))
-        page.browser.find_element("css selector", ".instance").click()
+        page.click(".instance")
         page.wait(lambda: "Q0" in page.text("#detail h2"))
-        page.browser.find_element("css selector", "#detail .back").click()
+        page.click("#detail .back")
         page.wait(lambda: not page.state.get("doc") and page.text("#list .head"))
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -155,7 +155,11 @@ class App:
         return {"shared": shared, "sides": sides if other else sides[:1]}
 
     def _tokens(self, query: Query) -> Any:
+        """Those of one instance; without ``doc`` nothing, but soon after they come at once."""
         run = self._run(query)
+        if not query.get("doc"):
+            self._tokenizers.prepare(run.info)
+            return None
         return boundaries(
             run, query.get("task", ""), _whole(query, "doc"), self._tokenizers,
             self.catalog.entries(),

@@ -51,10 +51,9 @@ class Tokenizers:
         gives that key. ``others`` are folders of further models to try.
         """
         model, asked = info["model"], info.get("asked") or {}
-        places = [asked.get("tokenizer"), model.get("path"), *self.folders, *others]
-        bos = str(asked.get("bos") or (model.get("settings") or {}).get("bos") or "standard")
+        bos = _bos(info)
         with self._lock:  # a tokenizer serves one thread at a time
-            for place in dict.fromkeys(str(p) for p in places if p):
+            for place in self._places(info, others):
                 for model_type in ("", "gemma") if bos == "standard" else ("",):
                     tokenizer = self._load(place, bos, model_type)
                     if tokenizer is None:
@@ -69,6 +68,18 @@ class Tokenizers:
                         return found
         return None
 
+    def prepare(self, info: dict[str, Any]) -> None:
+        """Loads the run's tokenizer, which takes seconds the first time."""
+        with self._lock:
+            for place in self._places(info):
+                if self._load(place, _bos(info), ""):
+                    return
+
+    def _places(self, info: dict[str, Any], others: Iterable[str] = ()) -> list[str]:
+        asked = info.get("asked") or {}
+        places = [asked.get("tokenizer"), info["model"].get("path"), *self.folders, *others]
+        return list(dict.fromkeys(str(place) for place in places if place))
+
     def _load(self, place: str, bos: str, model_type: str) -> "Tokenizer | None":
         name = (place, bos, model_type)
         if name not in self._loaded:
@@ -76,6 +87,11 @@ class Tokenizers:
                 del self._loaded[next(iter(self._loaded))]
             self._loaded[name] = _load(place, bos, model_type)
         return self._loaded[name]
+
+
+def _bos(info: dict[str, Any]) -> str:
+    settings = info["model"].get("settings") or {}
+    return str((info.get("asked") or {}).get("bos") or settings.get("bos") or "standard")
 
 
 def _load(place: str, bos: str, model_type: str) -> "Tokenizer | None":

@@ -71,7 +71,7 @@ export class Detail {
       el("header", {},
         el("button", { type: "button", class: "back", onclick: () => dispatchEvent(new Event("back")) }, "‹ List"),
         el("h2", {}, ...nodes(String(a.native_id))),
-        el("p", { class: "note" }, `document ${count(a.doc_id)}`, place() ? `, ${place()} listed` : "",
+        el("p", { class: "note" }, `document ${count(a.doc_id)}`, el("span", { class: "place" }),
           a.cluster ? [", passage ", ...nodes(String(a.cluster))] : "")),
       this.prompt(a, b),
       el("div", { class: two ? "sides two" : "sides" },
@@ -80,6 +80,13 @@ export class Detail {
       a.references.length ? el("section", {}, el("h3", {}, a.references.length > 1 ? "Accepted answers" : "Accepted answer"),
         a.references.slice(0, 40).map((r) => block(Array.isArray(r) ? r.join(", ") : r)),
         a.references.length > 40 ? el("p", { class: "note" }, `and ${count(a.references.length - 40)} more`) : null) : null);
+    this.placed();
+  }
+
+  /* Where in the list the instance is. */
+  placed() {
+    const where = this.root.querySelector(".place"), at = this.place?.();
+    if (where) where.textContent = at ? `, ${at} listed` : "";
   }
 
   /* What one run answered. */

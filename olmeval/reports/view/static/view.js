@@ -55,9 +55,18 @@ async function show() {
     if (!task) throw new Error(`Run '${now.run}' has no task '${now.task}'.`);
     await Promise.all([list.load(task), detail.load(() => list.place())]);
     if (read().doc) list.mark();
+    detail.placed();
+    warm(now.run);
   } catch (error) {
     say(error);
   }
+}
+
+/* Has the tokenizer loaded while the list is read. */
+function warm(run) {
+  if (warm.run === run) return;
+  warm.run = run;
+  api("tokens", { run }).catch(() => { warm.run = null; });
 }
 
 async function showTasks(now) {
