@@ -120,6 +120,8 @@ def _sandbox() -> Iterator[Check]:
     detail = "; ".join((what.get(tier.name, tier.name), *tier.reasons))
     status: Status = "missing" if tier.name == "T3" else "ok"
     yield Check("sandbox", tier.name, status, detail, "" if tier.name == "T1" else INSTALL)
+    told = "`olmeval sandbox doctor` lists them"
+    yield Check("sandbox", "languages", "ok", told)
 
 
 def _extras() -> Iterator[Check]:

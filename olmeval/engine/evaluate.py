@@ -8,7 +8,6 @@ from olmeval.backends.base import ModelInfo
 from olmeval.backends.checkpoints import SERVER_URL, Checkpoint, find_checkpoints
 from olmeval.engine.dry_run import DryRun, dry_run
 from olmeval.engine.folder import RunFolder
-from olmeval.engine.grade_code import Running
 from olmeval.engine.infer import about, model_key
 from olmeval.engine.opening import Opened, open_model
 from olmeval.engine.prepare import Part, Prepared
@@ -83,8 +82,9 @@ def evaluate_many(
         # Planning here must not depend on whether this machine has the workers' GPUs.
         options = replace(options, device="cuda")
     wanted = [Model(c, settings.backend or _backend(c), options) for c in _distinct(models)]
-    running = Running(settings.unsafe_local)
-    work = load_work(tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens, running)
+    work = load_work(
+        tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens, settings.running
+    )
     with Bars(progress, [w.task.name for w in work.tasks], len(wanted)) as bars:
         session = Session(work, Path(output), settings, limit, Path(store or store_dir()), bars)
         session.run(wanted, execution)
@@ -108,8 +108,9 @@ def plan_run(
     The time comes from a probe of some seconds; nothing is stored.
     """
     settings = settings or Settings()
-    running = Running(settings.unsafe_local)
-    work = load_work(tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens, running)
+    work = load_work(
+        tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens, settings.running
+    )
     checkpoint = _distinct(models)[0]
     model = Model(checkpoint, settings.backend or _backend(checkpoint), settings.load_options)
     opened = open_model(model)
@@ -252,7 +253,7 @@ class Session:
         if run.left or run.name in self.failures:
             return
         with ResponseStore(self.store).model(model_key(folder.info), about(folder.info)) as store:
-            running = Running(self.settings.unsafe_local, progress=self.bars.judging(run.name))
+            running = replace(self.settings.running, progress=self.bars.judging(run.name))
             folder.finish(self.work, run.prepared, run.tokenizer, store.load(), running)
         self.bars.end(run.name)
 

@@ -106,7 +106,7 @@ class RunFolder:
         with atomic_path(self.path / "instances.parquet") as tmp:
             instances.to_parquet(tmp, index=False, compression="zstd")
         self._write_grades(scored)
-        sandbox = self._write_verdicts(work, scored)
+        sandbox = self._write_verdicts(work, scored, running or Running())
         by_name = sorted(zip(work.tasks, scored, strict=True), key=lambda pair: pair[0].task.name)
         results = {w.task.name: s.summary for w, s in by_name}
         errors = sum(s.summary["errors"] for s in scored)
@@ -140,7 +140,9 @@ class RunFolder:
                 tmp, index=False, compression="zstd", row_group_size=ROW_GROUP
             )
 
-    def _write_verdicts(self, work: Work, scored: list[TaskScore]) -> dict[str, Any]:
+    def _write_verdicts(
+        self, work: Work, scored: list[TaskScore], running: Running
+    ) -> dict[str, Any]:
         """Writes what became of programs; returns what ``run.json`` says of the sandbox."""
         import pandas as pd
 
@@ -154,7 +156,7 @@ class RunFolder:
         for task, of_task in table.groupby("task"):
             counts = of_task["mode"].value_counts().sort_index()
             modes[str(task)] = {str(mode): int(n) for mode, n in counts.items()}
-        about = {w.task.name: environment_of(w.task.grader or "") for w in work.tasks}
+        about = {w.task.name: environment_of(w.task.grader or "", running) for w in work.tasks}
         return {
             "sandbox": {
                 "tier": sorted(set(table["tier"]) - {""}),

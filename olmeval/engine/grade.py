@@ -51,7 +51,7 @@ def check_grader(name: str, running: Running | None = None) -> None:
     family, _, detail = name.partition(":")
     if family == "code":
         if running is not None:
-            check_code(detail, running.unsafe_local)
+            check_code(detail, running)
     elif family not in GRADERS:
         raise UserError(f"unknown grader '{name}'; known: {', '.join(sorted([*GRADERS, 'code']))}")
 

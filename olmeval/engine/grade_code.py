@@ -17,7 +17,9 @@ What counts is the strict verdict where there is one (:mod:`olmeval.sandbox.verd
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,18 +28,26 @@ from numpy.typing import NDArray
 from olmeval.errors import UserError
 from olmeval.requests import Reference
 from olmeval.sandbox.run import Progress
+from olmeval.sandbox.types import MIB, Limits
 from olmeval.sandbox.verdict import Program, Verdict
 
 # Where an answer of DeepSeek-LeetCode ends that has no fence (OLMES).
 LEETCODE_END = re.compile(r"\n(?:def|class|if|#|print)")
+# Native libraries reserve far more addresses than they use.
+LIBRARY_LIMITS = Limits(memory=4096 * MIB, processes=64, address_space=False)
 LEETCODE_FENCE = re.compile(r"```python\n?(.*?)\n?```", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Running:
-    """How programs are run; no verdict depends on it, but the tier does."""
+    """How programs are run.
+
+    ``environment`` is the folder of a virtual environment whose packages Python programs may
+    import; by default the standard library is all there is.
+    """
 
     unsafe_local: bool = False
+    environment: str | None = None
     workers: int | None = None
     progress: Progress | None = None
 
@@ -62,12 +72,13 @@ class Judged:
         return {f"code_{name}": count for name, count in counts.items() if count}
 
 
-def check_code(detail: str, unsafe_local: bool = False) -> None:
+def check_code(detail: str, running: Running) -> None:
     """Raises :class:`UserError` where programs of this grader cannot be run on this machine."""
+    from olmeval.sandbox import jail
     from olmeval.sandbox.tiers import probe
 
     tier = probe()
-    if tier.name == "T3" and not unsafe_local:
+    if tier.name == "T3" and not running.unsafe_local:
         raise UserError(
             "its answers are programs, and nothing on this machine can contain one ("
             + "; ".join(tier.reasons)
@@ -75,6 +86,8 @@ def check_code(detail: str, unsafe_local: bool = False) -> None:
             "limits alone"
         )
     if detail in PYTHON:
+        if running.environment is not None:
+            jail.runtime(running.environment)
         return
     from olmeval.sandbox import environments, forms, languages
 
@@ -101,6 +114,11 @@ def judge_answers(
     if form is None:
         return _other_language(detail, texts, parts, running)
     programs = [form(text, part) for text, part in zip(texts, parts, strict=True)]
+    if detail in PYTHON and running.environment is not None:
+        programs = [
+            replace(program, environment=running.environment, limits=LIBRARY_LIMITS)
+            for program in programs
+        ]
     verdicts = judge_cached(
         programs,
         workers=running.workers,
@@ -124,13 +142,21 @@ def _parts(references: tuple[Reference, ...]) -> tuple[str, ...]:
     return reference
 
 
-def environment_of(grader: str) -> dict[str, Any] | None:
+def environment_of(grader: str, running: Running) -> dict[str, Any] | None:
     """What ``run.json`` says of the environment that a grader's programs run in, if any."""
     from olmeval.sandbox import environments, forms
 
     family, _, detail = grader.partition(":")
+    if family == "code" and detail in PYTHON and running.environment is not None:
+        return _installed(running.environment)
     found = environments.find(detail) if family == "code" and detail in forms.FORMS else None
     return None if found is None else found.fingerprint
+
+
+def _installed(environment: str) -> dict[str, Any]:
+    places = [str(p) for p in Path(environment).glob("lib/python3*/site-packages")]
+    packages = {d.metadata["Name"]: d.version for d in distributions(path=places)}
+    return {"name": environment, "packages": dict(sorted(packages.items()))}
 
 
 def _plain(text: str, parts: Sequence[str]) -> Program:

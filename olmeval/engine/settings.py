@@ -5,6 +5,7 @@ from typing import Any
 
 from olmeval.backends.base import LoadOptions
 from olmeval.backends.tokenization import Bos
+from olmeval.engine.grade_code import Running
 
 # Arguments of backends that decide how fast they answer, not what.
 PACE = {
@@ -28,6 +29,7 @@ class Settings:
     row_tokens: int | None = None  # token budget of a forward pass
     window_overlap: int = 0  # tokens of context that a document's later windows see again
     max_new_tokens: int | None = None  # lowers every generation's own limit to this
+    program_env: str | None = None  # virtual environment that such programs may import from
     unsafe_local: bool = False  # run answers that are programs even where nothing contains them
 
     @property
@@ -54,7 +56,13 @@ class Settings:
             "max_length": self.max_length,
             "window_overlap": self.window_overlap,
             "max_new_tokens": self.max_new_tokens,
+            **({} if self.program_env is None else {"program_env": self.program_env}),
         }
+
+    @property
+    def running(self) -> Running:
+        """How answers that are programs are run."""
+        return Running(self.unsafe_local, self.program_env)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Tasks whose answers are programs, from end to end."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import metadata
 from math import sqrt
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from olmeval.backends.hf import TransformersBackend
 from olmeval.cli.run import run as command_run
 from olmeval.engine.evaluate import evaluate
 from olmeval.engine.grade import check_grader, grade
-from olmeval.engine.grade_code import Running
+from olmeval.engine.grade_code import Running, environment_of
 from olmeval.engine.settings import Settings
 from olmeval.errors import UserError
 from olmeval.metrics.sampling import pass_at_k
@@ -202,6 +204,23 @@ def test_an_environment_that_is_not_there_is_named_with_its_command(tmp_path, mo
             check_grader(f"code:{name}", Running(unsafe_local=True))
     # Where nothing will be graded nothing is needed.
     check_grader("code:ds1000")
+
+
+@contained
+def test_programs_may_import_from_an_environment_that_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OLMEVAL_CACHE", str(tmp_path))
+    if not Path(sys.prefix, "pyvenv.cfg").exists():
+        pytest.skip("the tests do not run in a virtual environment")
+    text, reference = "import click\ndef f(): return 1\n", ("", "\nassert f() == 1\n")
+    without = grade("code", [text], [(reference,)])
+    assert without.right.tolist() == [0.0] and without.counters == {"code_missing_modules": 1}
+    running = Running(environment=sys.prefix)
+    assert grade("code", [text], [(reference,)], running).right.tolist() == [1.0]
+    told = environment_of("code", running)
+    assert told is not None and told["packages"]["click"] == metadata.version("click")
+    assert environment_of("squad", running) is None
+    with pytest.raises(UserError, match=f"'{tmp_path}' is not a virtual environment"):
+        check_grader("code", Running(environment=str(tmp_path)))
 
 
 @contained
