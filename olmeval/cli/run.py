@@ -145,6 +145,11 @@ KNOWN_AS = {
 @click.option("--dry-run", is_flag=True, help="Count requests and tokens, estimate the time, stop.")
 @click.option("--allow-errors", is_flag=True, help="Accept instances that could not be scored.")
 @click.option(
+    "--program-env",
+    metavar="DIR",
+    help="Virtual environment that programs of HumanEval, MBPP, LBPP … may import from.",
+)
+@click.option(
     "--unsafe-local",
     is_flag=True,
     help="Run programs that a model writes even where nothing here can contain them.",
@@ -176,6 +181,7 @@ def run(
     store: Path | None,
     dry_run: bool,
     allow_errors: bool,
+    program_env: str | None,
     unsafe_local: bool,
     as_json: bool,
 ) -> None:
@@ -201,6 +207,7 @@ def run(
         row_tokens=row_tokens,
         window_overlap=window_overlap,
         max_new_tokens=max_new_tokens,
+        program_env=program_env,
         unsafe_local=unsafe_local,
     )
     if model_args:
