@@ -5,11 +5,12 @@ A language is tested where its toolchain is installed; the test says so where it
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from olmeval.errors import UserError
-from olmeval.sandbox import languages, tiers
+from olmeval.sandbox import languages, tiers, toolchains
 from olmeval.sandbox.languages_judge import judge, said, status_of
 from olmeval.sandbox.types import Outcome, Part
 from olmeval.sandbox.verdict import Verdict
@@ -59,29 +60,25 @@ def test_passes_what_passes_and_nothing_else(name: str) -> None:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second to run and 256 MiB, so that the limits are met soon."""
-    monkeypatch.setattr(languages, "MEMORY", 256 << 20)
+    """Little time to run and 512 MiB, so that the limits are met soon."""
+    monkeypatch.setattr(languages, "MEMORY", 512 << 20)
     for name, one in languages.LANGUAGES.items():
-        monkeypatch.setitem(languages.LANGUAGES, name, replace(one, run_seconds=1.0))
+        seconds = 1.0 if name in QUICK else 3.0
+        monkeypatch.setitem(languages.LANGUAGES, name, replace(one, run_seconds=seconds))
+
+
+QUICK = ("cpp", "js", "php", "sh")
+BOUNDED = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SAMPLES]
 
 
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("name", ["cpp", "js", "php", "sh"])
+@pytest.mark.parametrize("name", BOUNDED)
 def test_endless_programs_and_hogs_are_ended(name: str) -> None:
     found = judged(name, "endless", "hog")
     assert (found["endless"].status, found["endless"].compat) == ("timeout", "timeout")
     # What takes all memory is ended for it, or by its own runtime, or by the clock.
     assert found["hog"].status in ("memory", "failed", "crash", "timeout"), found["hog"]
     assert found["hog"].status == found["hog"].compat
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("hurried")
-def test_a_jvm_that_takes_all_memory_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(languages, "MEMORY", 512 << 20)
-    found = judged("java", "endless", "hog")
-    assert found["endless"].status == "timeout"
-    assert found["hog"].status in ("memory", "failed", "timeout")
 
 
 def test_equal_programs_give_equal_verdicts_in_their_order() -> None:
@@ -193,3 +190,17 @@ def test_a_language_whose_programs_do_not_run_here_is_refused_not_scored(
     sample = SAMPLES["sh"]
     with pytest.raises(UserError, match="Bash programs do not run in the sandbox here: one that"):
         judge("sh", [(sample.prompt + sample.honest, sample.tests)])
+
+
+def test_gcc_reads_its_headers_once_for_programs_that_begin_with_them() -> None:
+    lacking = languages.missing("cpp")
+    if lacking:
+        pytest.skip(lacking)
+    begins = languages.command_for("cpp", SAMPLES["cpp"].prompt, "k")
+    other = languages.command_for("cpp", "#include <vector>\n#include<bits/stdc++.h>\n", "k")
+    assert "-include" not in other.steps[0].argv and other.mounts == ()
+    if begins.mounts:  # the cache can be shown to programs
+        [folder] = begins.mounts
+        assert Path(folder, "bits", "stdc++.h.gch").stat().st_size > 1 << 20
+        assert begins.steps[0].argv[1:5] == ("-I", folder, "-include", "bits/stdc++.h")
+    assert toolchains.precompiled_header("/bin/false", ()) is None
