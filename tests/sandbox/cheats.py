@@ -86,6 +86,16 @@ CHEATS = {
     "walks frames out of an exception": "    try: 1 / 0\n    except ZeroDivisionError as error:\n"
     "        frame = error.__traceback__.tb_frame.f_back\n        import os\n"
     "        frame.f_globals['check'] = lambda c: None\n        os._exit(0)\n",
+    "walks frames for the order and its secret": WRONG
+    + "import sys, os, json, re\nframe = sys._getframe()\nwhile frame:\n"
+    "    for value in list(frame.f_locals.values()):\n"
+    "        for secret in re.findall('[0-9a-f]{32}', str(value)):\n"
+    "            for fd in range(3, 20):\n"
+    "                text = json.dumps({'status': 'passed', 'nonce': secret})\n"
+    "                try: os.write(fd, text.encode())\n"
+    "                except OSError: pass\n"
+    "            os._exit(0)\n"
+    "    frame = frame.f_back\n",
     "deletes check": "    import sys\n    sys._getframe(1).f_globals.pop('check', None)\n"
     "    return 0\n",
     "check of its own": WRONG + "def check(candidate): pass\n",
