@@ -50,18 +50,18 @@ class Box:
 
     def __init__(self, spawner: socket.socket, pid: int) -> None:
         self._spawner, self.pid = spawner, pid
-        self.descriptor = system.pidfd_open(pid)
+        self.descriptor = os.pidfd_open(pid)
 
     def clean(self) -> None:
         """Ends every process but the first."""
-        system.pidfd_signal(self.descriptor, signal.SIGUSR1)
+        signal.pidfd_send_signal(self.descriptor, signal.SIGUSR1)
         if self._spawner.recv(256) != READY:
             raise OSError("a run's first process is lost")
 
     def kill(self) -> None:
         """Ends every process; who forked into the box must reap before the box can end."""
         with suppress(ProcessLookupError):
-            system.pidfd_signal(self.descriptor, signal.SIGKILL)
+            signal.pidfd_send_signal(self.descriptor, signal.SIGKILL)
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def main() -> None:
         request = mine.recv(REQUEST.size)
         if not request:
             return
-        pid = system.fork(NEW)
+        pid = system.clone(NEW)
         if pid == 0:
             _first_process(mine, *REQUEST.unpack(request))
         mine.send(struct.pack("I", pid))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _locked_libc = ctypes.PyDLL(None, use_errno=True)
@@ -11,7 +12,6 @@ _machine = os.uname().machine
 
 # Numbers: Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(_machine, -1)
-SYS_PIDFD_SEND_SIGNAL, SYS_PIDFD_OPEN = 424, 434
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}.get(_machine, -1)
 
 CLONE_NEWNS = 0x00020000
@@ -57,20 +57,16 @@ def unshare(flags: int) -> None:
         raise OSError(code, os.strerror(code), "unshare")
 
 
-def fork(flags: int = 0) -> int:
-    """Like :func:`os.fork`, the child in new namespaces; needs a process of one thread."""
-    if not flags:
-        return os.fork()
-    python = ctypes.pythonapi
-    python.PyOS_BeforeFork()
+def clone(flags: int) -> int:
+    """Like :func:`os.fork`, the child in new namespaces; for a process of one thread.
+
+    The interpreter's own work around a fork is left out, which costs more than the namespaces: it
+    is about other threads, of which there are none. The child must not end as Python does.
+    """
     # PyDLL keeps the interpreter's lock, which the child therefore holds, too.
     pid: int = _locked_libc.syscall(
-        ctypes.c_long(SYS_CLONE), ctypes.c_ulong(flags | 17), None, None, None, None
+        ctypes.c_long(SYS_CLONE), ctypes.c_ulong(flags | signal.SIGCHLD), None, None, None, None
     )
-    if pid == 0:
-        python.PyOS_AfterFork_Child()
-        return 0
-    python.PyOS_AfterFork_Parent()
     if pid < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "clone")
@@ -82,21 +78,6 @@ def setns(descriptor: int, flags: int) -> None:
     if _libc.setns(descriptor, flags) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "setns")
-
-
-def pidfd_open(pid: int) -> int:
-    return syscall(SYS_PIDFD_OPEN, ctypes.c_int(pid), ctypes.c_uint(0))
-
-
-def pidfd_signal(descriptor: int, number: int) -> None:
-    """Sends a signal; raises :class:`ProcessLookupError` where the process has ended."""
-    syscall(
-        SYS_PIDFD_SEND_SIGNAL,
-        ctypes.c_int(descriptor),
-        ctypes.c_int(number),
-        None,
-        ctypes.c_uint(0),
-    )
 
 
 def drop_bounding_set() -> None:

@@ -6,18 +6,16 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Callable  # noqa: UP035 - Python 3.8
+from typing import Any
 
-from olmeval.sandbox.inside import system
 from olmeval.sandbox.inside.spawner import Box
 
 REPORT_BYTES = 4 << 20  # of a runner's report; what is beyond is dropped
 CROWDED = 3.0  # a run gets at most so many times its wall limit where it waits for a core
-FIRST_LOOK, EVERY = (
-    0.02,
-    0.03,
-)  # seconds between looks at memory and files, where nothing counts them
+# Seconds between looks at memory and files, where nothing counts them.
+FIRST_LOOK, EVERY = 0.02, 0.03
 
 
 class Capture:
@@ -76,7 +74,7 @@ class Part:
         self.cause: str | None = None  # why the outside ended it
         self.pid, self.pipes = self._fork(len(self.answers))
         self.start = time.monotonic()
-        self.descriptor = system.pidfd_open(self.pid)
+        self.descriptor = os.pidfd_open(self.pid)
         for pipe in self.pipes:
             os.set_blocking(pipe, False)
 
