@@ -18,6 +18,8 @@ from olmeval.errors import UserError, nearest
 
 NAME = "olmeval.toml"
 VARIABLE = "OLMEVAL_CONFIG"
+# What takes a protection away is said each time: a file may come with somebody else's repository.
+SAID_EACH_TIME = {"unsafe-local"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
         for param in command.params
         if isinstance(param, click.Option)
         for name in param.opts
-        if name.startswith("--")
+        if name.startswith("--") and name.removeprefix("--") not in SAID_EACH_TIME
     }
 
 
@@ -148,6 +150,8 @@ def _of_command(content: Mapping[str, Any], command: click.Command, at: Place) -
     options = _options(command)
     found: dict[str, Any] = {}
     for key, value in content.items():
+        if key.replace("_", "-") in SAID_EACH_TIME:
+            raise UserError(f"{at}: {key} must stand on the command line, each time")
         option = options.get(key.replace("_", "-"))
         if option is None or option.name is None:
             raise UserError(f"{at}: unknown key '{key}'{nearest(key, options)}")

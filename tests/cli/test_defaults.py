@@ -61,6 +61,10 @@ def test_the_environment_fills_flags_and_lists(monkeypatch: pytest.MonkeyPatch) 
         "gate": {"check": {"policy": "g.yaml"}},
         "data": {"demo-corpus": {"size": "9"}},
     }
+    monkeypatch.setenv("OLMEVAL_RUN_UNSAFE_LOCAL", "1")
+    with pytest.warns(UserWarning, match="OLMEVAL_RUN_UNSAFE_LOCAL sets no option"):
+        assert "unsafe_local" not in load_defaults(cli, "olmeval")["run"]
+    monkeypatch.delenv("OLMEVAL_RUN_UNSAFE_LOCAL")
     monkeypatch.setenv("OLMEVAL_RUN_BATCHSIZE", "3")
     with pytest.warns(UserWarning, match="OLMEVAL_RUN_BATCHSIZE sets no option of 'run'"):
         load_defaults(cli, "olmeval")
@@ -115,6 +119,8 @@ def test_tables_of_olmix_and_of_subcommands() -> None:
         ("[run]\nbatchsize = 3", r"\[run\]: unknown key 'batchsize'; did you mean 'batch-size'"),
         ("[rum]\nlimit = 3", r"\[rum\] is no command; did you mean 'run'"),
         ("[gate.chek]\n", r"\[gate.chek\] is no command; did you mean 'check'"),
+        ("[run]\nunsafe-local = true", r"unsafe-local must stand on the command line"),
+        ("[sandbox.run]\nunsafe_local = true", r"unsafe_local must stand on the command line"),
         ("run = 3", r"\[run\] must be a table of options"),
         ("[run]\nmax-length = 'long'", r"\[run\]: max-length = 'long': 'long' is not a valid int"),
         ("[run]\nmax-length = 2", r"\[run\]: max-length = 2: 2 is not in the range x>=8"),
@@ -190,6 +196,8 @@ def a_value(param: click.Option) -> str:
 def test_every_option_of_every_command_can_be_set(sep: str) -> None:
     for path, param in every_option():
         for flag in (name for name in param.opts if name.startswith("--")):
+            if flag == "--unsafe-local":
+                continue
             key = flag.removeprefix("--").replace("-", sep)
             Path("olmeval.toml").write_text(f"[{'.'.join(path)}]\n{key} = {a_value(param)}\n")
             found = load_defaults(cli, "olmeval")

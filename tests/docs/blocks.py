@@ -29,7 +29,8 @@ def blocks(page: Path) -> list[Block]:
     found = []
     for match in FENCE.finditer(text):
         above = text[: match.start()].rstrip().rpartition("\n")[2]
-        file, marker = FILE.search(above), MARKER.match(above)
+        file = FILE.search(above) if match[1] in ("yaml", "toml", "json") else None
+        marker = MARKER.match(above)
         found.append(
             Block(
                 match[1],
