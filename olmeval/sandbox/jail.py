@@ -24,6 +24,7 @@ HOME = "/jail"  # inside: folder of the package's modules
 HIDDEN = ("/tmp", "/dev", "/proc", "/jail")  # inside, these are the jail's own
 SPARE_UID = 60600  # systemd's list of user ids has 60578 to 61183 as unused; one for each worker
 SPARE_UIDS = 500
+OLDEST = (3, 9)  # Python whose os module has pidfd_open
 SCRATCH_BYTES = 16 << 20
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SETTINGS = ("/etc/alternatives", "/etc/ld.so.cache")
@@ -76,6 +77,12 @@ def runtime(environment: str | None = None) -> Runtime:
         raise UserError(
             f"'{environment}' is not a virtual environment (no pyvenv.cfg, bin/python or "
             "site-packages); create it with `python -m venv`"
+        )
+    version = packages[0].parent.name.removeprefix("python")
+    if tuple(map(int, version.split("."))) < OLDEST:
+        raise UserError(
+            f"'{environment}' has Python {version}, and the sandbox runs 3.9 or newer; "
+            "create it with a newer interpreter"
         )
     real = executable.resolve()
     return Runtime(real.parent.parent, real, tuple(packages))

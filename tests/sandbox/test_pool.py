@@ -202,6 +202,15 @@ def test_an_environment_that_is_none_is_named() -> None:
         run_jobs([Job("j", (Role("script", b""),), environment="/nowhere")])
 
 
+def test_an_environment_that_is_too_old_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text("")
+    (tmp_path / "pyvenv.cfg").write_text("")
+    (tmp_path / "lib/python3.8/site-packages").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"Python 3\.8.*3\.9 or newer"):
+        run_jobs([Job("j", (Role("script", b""),), environment=str(tmp_path))])
+
+
 @pytest.mark.parametrize("wall", walls(), ids=lambda wall: wall.name)
 def test_every_wall_that_is_tried_has_a_name_of_a_tier(wall: jail.Wall) -> None:
     (outcome,) = run_jobs([job("print(6 * 7)")], wall=wall)
