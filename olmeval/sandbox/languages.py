@@ -110,7 +110,7 @@ LANGUAGES: dict[str, Language] = {
         ),
         Language(
             "js", "JavaScript", "main.js", ("{node}", "main.js"), {"node": "node"}, "nodejs",
-            append, f";require('node:fs').writeSync(1, '\\n{NONCE}\\n');",
+            append, f";require('node:process').stdout.write('\\n{NONCE}\\n');",
             ";require('node:assert').deepEqual(1, 2);", run_seconds=5.0,
             variables={"OPENSSL_CONF": "/dev/null"},  # its own lies in /etc
             trial=("", "require('node:assert').deepEqual([1], [1]);"),
@@ -151,7 +151,7 @@ LANGUAGES: dict[str, Language] = {
         Language(
             "ts", "TypeScript", "main.ts", ("{node}", "main.js"),
             {"tsc": "tsc", "node": "node"}, "node-typescript nodejs", append,
-            f";require('node:fs').writeSync(1, '\\n{NONCE}\\n');",
+            f";require('node:process').stdout.write('\\n{NONCE}\\n');",
             ";require('node:assert').deepEqual(1, 2);",
             compile=("{node}", "{tsc}", "--target", "esnext", "main.ts"),
             variables={"OPENSSL_CONF": "/dev/null"},  # its own lies in /etc

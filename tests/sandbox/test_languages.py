@@ -204,3 +204,20 @@ def test_gcc_reads_its_headers_once_for_programs_that_begin_with_them() -> None:
         assert Path(folder, "bits", "stdc++.h.gch").stat().st_size > 1 << 20
         assert begins.steps[0].argv[1:5] == ("-I", folder, "-include", "bits/stdc++.h")
     assert toolchains.precompiled_header("/bin/false", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "noise"),
+    [
+        ("js", "  for (let i = 0; i < 20000; i++) console.log('x'.repeat(60));\n"),
+        ("sh", "    for i in {1..20000}; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx >&2; done\n"),
+        ("php", "    for ($i = 0; $i < 20000; $i++) echo str_repeat('x', 60), \"\\n\";\n"),
+    ],
+)
+def test_a_loud_program_passes(name: str, noise: str) -> None:
+    """Only the ends of a long output are kept; the nonce is in the last of them."""
+    if languages.missing(name):
+        pytest.skip(str(languages.missing(name)))
+    sample = SAMPLES[name]
+    [verdict] = judge(name, [(sample.prompt + noise + sample.honest, sample.tests)])
+    assert verdict.status == "passed", verdict.detail
