@@ -64,16 +64,17 @@ def run(
     sys.exit(_exit_code(outcome))
 
 
-@sandbox.command(epilog="Example: olmeval sandbox doctor --json")
+@sandbox.command(epilog="Example: olmeval sandbox doctor --run")
+@click.option("--run", is_flag=True, help="Also run a program in every language that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> None:
+def doctor(run: bool, as_json: bool) -> None:
     """Print the tier, what it stands on, and which languages and environments are installed.
 
     Exit code 1 where nothing here can contain a program.
     """
     from olmeval.sandbox.doctor import report
 
-    found = report()
+    found = report(run=run)
     if as_json:
         import json
 

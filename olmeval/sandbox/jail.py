@@ -78,7 +78,7 @@ def runtime(environment: str | None = None) -> Runtime:
             f"'{environment}' is not a virtual environment (no pyvenv.cfg, bin/python or "
             "site-packages); create it with `python -m venv`"
         )
-    version = packages[0].parent.name.removeprefix("python")
+    version = packages[0].parent.name.removeprefix("python").rstrip("t")  # t: free threads
     if tuple(map(int, version.split("."))) < OLDEST:
         raise UserError(
             f"'{environment}' has Python {version}, and the sandbox runs 3.9 or newer; "

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from olmeval.sandbox.jail import Wall
 from olmeval.sandbox.run import run_jobs
-from olmeval.sandbox.tiers import probe
+from olmeval.sandbox.tiers import probe, try_wall, walls
 from olmeval.sandbox.types import Command, Job, Limits, Role, Step
 
+usable = [pytest.param(w, id=w.name) for w in walls() if not try_wall(w)]
+each_wall = pytest.mark.parametrize("wall", usable)
 pytestmark = pytest.mark.skipif(probe().name == "T3", reason="nothing here contains programs")
 
 
@@ -21,7 +24,8 @@ def test_outcomes_keep_the_order_of_their_jobs() -> None:
     assert {o.status for o in outcomes} == {"exited"}
 
 
-def test_a_command_runs_its_steps_in_turn_on_the_same_files() -> None:
+@each_wall
+def test_a_command_runs_its_steps_in_turn_on_the_same_files(wall: Wall) -> None:
     command = Command(
         "c",
         {"in.txt": b"from the host", "sub/dir.txt": b"nested"},
@@ -32,7 +36,7 @@ def test_a_command_runs_its_steps_in_turn_on_the_same_files() -> None:
             Step(("sh", "-c", "echo never")),
         ),
     )
-    (outcome,) = run_jobs([command])
+    (outcome,) = run_jobs([command], wall=wall)
     assert outcome.status == "exited"
     assert [part.code for part in outcome.parts] == [0, 0, 3]
     assert outcome.parts[0].stdout == b"first\n" and outcome.parts[0].stderr == b"oops\n"
@@ -44,10 +48,13 @@ def test_a_command_that_is_not_there_says_so() -> None:
     assert outcome.parts[0].code == 127 and b"no-such-program" in outcome.parts[0].stderr
 
 
-def test_what_a_step_leaves_running_does_not_see_the_next() -> None:
+@each_wall
+def test_what_a_step_leaves_running_does_not_see_the_next(wall: Wall) -> None:
     leave = "(while true; do echo spy >> out.txt; done) & sleep 0.05; rm -f out.txt; echo left"
     look = "rm -f out.txt; sleep 0.2; ls out.txt 2>/dev/null; ls /proc | grep -c '^[0-9]'"
-    (outcome,) = run_jobs([Command("c", {}, (Step(("sh", "-c", leave)), Step(("sh", "-c", look))))])
+    (outcome,) = run_jobs(
+        [Command("c", {}, (Step(("sh", "-c", leave)), Step(("sh", "-c", look))))], wall=wall
+    )
     assert outcome.parts[0].stdout == b"left\n"
     if outcome.tier == "T1":
         # sh, ls, grep; the first process of the box is hidden.
@@ -55,17 +62,19 @@ def test_what_a_step_leaves_running_does_not_see_the_next() -> None:
     assert b"out.txt" not in outcome.parts[1].stdout
 
 
-def test_limits_of_each_step_are_its_own() -> None:
+@each_wall
+def test_limits_of_each_step_are_its_own(wall: Wall) -> None:
     fast, slow = Limits(seconds=0.3), Limits(seconds=5)
     steps = (Step(("sleep", "0.6"), slow), Step(("sleep", "30"), fast), Step(("true",)))
-    (outcome,) = run_jobs([Command("c", {}, steps)])
+    (outcome,) = run_jobs([Command("c", {}, steps)], wall=wall)
     assert [part.status for part in outcome.parts] == ["exited", "timeout"]
     assert outcome.status == "timeout"
 
 
-def test_two_roles_talk_and_the_first_ends_the_run() -> None:
+@each_wall
+def test_two_roles_talk_and_the_first_ends_the_run(wall: Wall) -> None:
     job = Job("two", (Role("script", ASKS.encode()), Role("script", ANSWERS.encode())), Limits())
-    (outcome,) = run_jobs([job])
+    (outcome,) = run_jobs([job], wall=wall)
     first, second = outcome.parts
     assert outcome.report == b"42finished"
     assert first.status == "exited" and first.code == 0
@@ -122,9 +131,10 @@ def test_an_environment_brings_its_packages(tmp_path: Path) -> None:
     ],
     ids=["processes", "memory", "memory of many", "descriptors"],
 )
-def test_the_second_role_cannot_make_the_first_fail(attack: str) -> None:
+@each_wall
+def test_the_second_role_cannot_make_the_first_fail(attack: str, wall: Wall) -> None:
     limits = Limits(seconds=3, memory=128 << 20, processes=16)
     patient = "import time\ntime.sleep(0.4)\nprint('judged')"
     job = Job("two", (Role("script", patient.encode()), Role("script", attack.encode())), limits)
-    (outcome,) = run_jobs([job])
+    (outcome,) = run_jobs([job], wall=wall)
     assert outcome.parts[0].stdout == b"judged\n" and outcome.report == b"finished"
