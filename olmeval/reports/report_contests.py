@@ -24,7 +24,7 @@ from olmeval.reports.report_entries import (
 from olmeval.stats.mean import Z95
 from olmeval.stats.paired import holm
 
-RIVALS = 11
+RIVALS = 7
 CONTESTS = 4
 KINDS = {"bits_per_byte": "bits per byte"}
 

@@ -108,8 +108,8 @@ class Pairs:
     ``noise`` maps (run, task, metric) to a variance and its degrees of freedom.
     """
 
-    def __init__(self, table: "pd.DataFrame", last: int, samples: int = 2000):
-        self.table, self.last, self.samples = table, last, samples
+    def __init__(self, table: "pd.DataFrame", last: int):
+        self.table, self.last = table, last
         self.notes: list[str] = []
         self.noise = checkpoint_variances(table, last) if table["step"].notna().any() else {}
         self._made: dict[tuple[int, str, int, str], pd.DataFrame] = {}
@@ -175,7 +175,9 @@ class Pairs:
         import pandas as pd
 
         try:
-            tasks = compare_runs([a.run, b.run], samples=self.samples)
+            # Intervals here are of normal theory, as those of means over tasks must be: hundreds of
+            # bootstraps would take minutes.
+            tasks = compare_runs([a.run, b.run], samples=1)
             whole = pd.concat([compare_suites([a.run, b.run], tasks), tasks])
         except UserError as error:
             self.notes.append(f"{a.label} and {b.label} are not paired: {error}")
@@ -194,12 +196,10 @@ def _row(
     sign = 1.0 if upward else -1.0
     common = {"task": task, "metric": metric, "higher_is_better": upward, "p_holm": nan}
     if paired is not None:
-        ends = sorted(sign * paired[k] for k in ("low", "high"))
-        kept = {k: paired[k] for k in ("value_a", "value_b", "stderr", "n", "test")}
-        # A suite's instances are those of its tasks, which have their own rows.
-        counts = {k: paired[k] for k in ("wins", "losses", "ties", "errors")}
-        return {**common, **kept, **counts, "gain": sign * paired["difference"], "low": ends[0],
-                "high": ends[1], "p": paired["p_exact"]}  # fmt: skip
+        kept = ("value_a", "value_b", "stderr", "n", "test", "wins", "losses", "ties", "errors")
+        gain, half = sign * paired["difference"], Z95 * paired["stderr"]
+        return {**common, **{k: paired[k] for k in kept}, "gain": gain, "low": gain - half,
+                "high": gain + half, "p": paired["p_exact"]}  # fmt: skip
     gain = sign * (float(a["value"]) - float(b["value"]))
     stderr = sqrt(_number(a["stderr"]) ** 2 + _number(b["stderr"]) ** 2)
     return {
