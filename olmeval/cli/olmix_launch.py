@@ -60,7 +60,7 @@ def launch(
     """Train every mixture of RATIOS by RECIPE and score it.
 
     Writes ratios.csv and metrics.csv for 'olmix fit', and the long table. Stopped, it goes on when
-    it is called again.
+    it is called again. Exit code 1 if a mixture failed, after the others are done.
     """
     from olmeval.engine.settings import Execution
     from olmeval.executors.registry import make_executor
@@ -89,6 +89,8 @@ def launch(
         progress=not asked["quiet"],
     )  # fmt: skip
     _print(launched, asked["as_json"])
+    if launched.failed:
+        raise SystemExit(1)
 
 
 @click.command(epilog="Example: olmix collect ratios.csv runs/ --output swarms/elsewhere")

@@ -277,3 +277,17 @@ def test_a_list_is_whole_in_a_pipe_and_on_a_narrow_terminal() -> None:
     narrow = in_terminal("tasks", "list", COLUMNS="80", NO_COLOR="1")
     assert "winogrande" in narrow and "ARC (easy)" in narrow
     assert name[:30] in narrow
+
+
+def test_a_swarm_with_a_failed_run_ends_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from olmeval.mixing import launch
+
+    for failed, code in (({}, 0), ({"mix-1": "out of memory"}, 1)):
+        done = launch.Launched(tmp_path, 3, ("t",), (), failed)
+        monkeypatch.setattr(launch, "launch", lambda *_, done=done, **__: done)
+        words = ["launch", "r.csv", "cpu-0.7m", "-t", "arc_easy:bpb", "-o", str(tmp_path)]
+        result = CliRunner().invoke(olmix, words)
+        assert result.exit_code == code, result.output
+        assert ("out of memory" in result.output) == bool(failed)
