@@ -6,11 +6,12 @@ Every row says what was found and, where something is missing, the command that 
 import os
 import platform
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from olmeval.sandbox import environments, languages, tiers, toolchains
+from olmeval.errors import UserError
+from olmeval.sandbox import environments, languages, languages_judge, tiers, toolchains
 from olmeval.sandbox.tiers import Tier
 
 Group = Literal["isolation", "languages", "environments"]
@@ -46,10 +47,19 @@ class Doctor:
         return asdict(self)
 
 
-def report() -> Doctor:
-    """Looks at this machine; starts one jail, and one program for each version number."""
+def report(*, run: bool = False) -> Doctor:
+    """Looks at this machine; starts one jail, and one program for each version number.
+
+    With ``run``, a language counts as there once a program in it has passed in the sandbox.
+    """
     tier = tiers.probe()
-    rows = (*_isolation(tier), *map(_language, languages.LANGUAGES), *_environments())
+    found = [_language(name) for name in languages.LANGUAGES]
+    if run and tier.name != "T3":
+        found = [
+            _run(name, row) if row.ok else row
+            for name, row in zip(languages.LANGUAGES, found, strict=True)
+        ]
+    rows = (*_isolation(tier), *found, *_environments())
     return Doctor(tier.name, TIERS[tier.name], rows)
 
 
@@ -121,6 +131,14 @@ def _language(name: str) -> Row:
     main = toolchains.find(next(iter(one.tools.values())))
     assert isinstance(main, toolchains.Tool)
     return Row("languages", title, True, toolchains.version(main.path, one.version))
+
+
+def _run(name: str, row: Row) -> Row:
+    try:
+        languages_judge.judge(name, [])
+    except UserError as error:
+        return replace(row, ok=False, fix=str(error))
+    return replace(row, found=f"{row.found}, runs")
 
 
 def _environments() -> list[Row]:

@@ -109,3 +109,18 @@ def test_fixed_tier_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row.name: row for row in doctor.report().rows}
     assert rows["Landlock"].found == "version 4"
     assert "every 30 ms" in rows["memory control group"].found
+
+
+def test_a_language_that_is_installed_and_does_not_run_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if languages.missing("sh") or tiers.probe().name == "T3":
+        pytest.skip("no shell, or nothing can contain it")
+    bash = languages.LANGUAGES["sh"]
+    broken = replace(bash, name="broken", title="Broken", run=("{bash}", "absent.sh"))
+    monkeypatch.setattr(languages, "LANGUAGES", {"sh": bash, "broken": broken})
+    rows = {row.name: row for row in doctor.report(run=True).rows}
+    assert rows["Bash (sh)"].ok and rows["Bash (sh)"].found.endswith(", runs")
+    assert not rows["Broken (broken)"].ok
+    assert "do not run in the sandbox here" in rows["Broken (broken)"].fix
+    assert doctor.report().rows[-1].group == "environments"
