@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from olmeval.sandbox.inside.watch import CROWDED
 from olmeval.sandbox.run import run_jobs
 from olmeval.sandbox.types import Job, Limits, Outcome, Part, Role
 
@@ -23,8 +24,6 @@ STATUSES: tuple[Status, ...] = (
 )  # fmt: skip
 # Of each stream; a verdict is kept for every sample of a run.
 OUTPUT_KEPT = 2000
-# A limit counts time on a core: a run that was stopped so much later had to wait for one.
-CROWDED = 1.5
 
 
 @dataclass(frozen=True)
@@ -129,9 +128,9 @@ def judge(
 
 
 def _crowded_out(limits: Limits, outcome: Outcome) -> bool:
-    """Over its time on a machine that did not give it a core all the time."""
+    """Waited for a core for so long that the jail stopped it before it had its time on one."""
     longest = max((part.seconds for part in outcome.parts), default=0.0)
-    return outcome.status == "timeout" and longest > CROWDED * limits.seconds
+    return outcome.status == "timeout" and longest >= 0.95 * CROWDED * limits.seconds
 
 
 def _compat_job(program: Program, nonce: str, key: str) -> Job:

@@ -56,7 +56,9 @@ def text_of(number: int, sample: int) -> str:
     """What the model writes: of document ``number``, so many right answers first."""
     if sample < number % 4:
         return HONEST
-    return [WRONG, CHEAT, ENDLESS][(number + sample) % 3]
+    if (number, sample) == (4, 3):
+        return ENDLESS  # one: it takes its time
+    return [WRONG, CHEAT][(number + sample) % 2]
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +73,16 @@ def task_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def verdict_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where verdicts are kept for the tests of this file."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A model that writes :func:`text_of`; verdicts are kept in a folder of the test's own."""
-    monkeypatch.setenv("OLMEVAL_CACHE", str(tmp_path / "cache"))
+def written(monkeypatch: pytest.MonkeyPatch, verdict_dir: Path) -> None:
+    """A model that writes :func:`text_of`."""
+    monkeypatch.setenv("OLMEVAL_CACHE", str(verdict_dir))
 
     def generate(self, prompts: Sequence):
         for place, prompt in enumerate(prompts):
@@ -152,6 +160,7 @@ def test_scores_again_without_a_model_and_without_running_again(
 def test_a_jail_that_fails_is_an_error_and_no_zero(
     checkpoint, task_dir, tmp_path, monkeypatch
 ) -> None:
+    monkeypatch.setenv("OLMEVAL_CACHE", str(tmp_path / "cache"))
     real = verdict_module.run_jobs
 
     def broken(jobs, **kwargs):
