@@ -14,6 +14,7 @@ from olmeval.sandbox import languages, tiers, toolchains
 from olmeval.sandbox.languages_judge import judge, said, status_of
 from olmeval.sandbox.types import Outcome, Part
 from olmeval.sandbox.verdict import Verdict
+from tests.sandbox.guard import guarded
 from tests.sandbox.programs import SAMPLES
 
 # Compilers that need seconds a program.
@@ -221,3 +222,35 @@ def test_a_loud_program_passes(name: str, noise: str) -> None:
     sample = SAMPLES[name]
     [verdict] = judge(name, [(sample.prompt + noise + sample.honest, sample.tests)])
     assert verdict.status == "passed", verdict.detail
+
+
+AS_A_USER = """
+import sys
+from olmeval.sandbox import languages, tiers
+from olmeval.sandbox.languages_judge import judge
+from tests.sandbox.programs import SAMPLES
+
+wall = next((w for w in tiers.walls() if w.name == sys.argv[1]), None)
+if wall is None or tiers.try_wall(wall):
+    sys.exit(77)
+from olmeval.sandbox import run
+run.probe = lambda: tiers.Tier(wall.name, wall, wall.namespaces, wall.landlock, True, False)
+for name in sys.argv[2:]:
+    if languages.missing(name):
+        continue
+    sample = SAMPLES[name]
+    kinds = (sample.honest, sample.wrong, sample.quits)
+    verdicts = judge(name, [(sample.prompt + kind, sample.tests) for kind in kinds])
+    print(name, *(v.status for v in verdicts), {v.tier for v in verdicts})
+"""
+
+
+@pytest.mark.parametrize("tier", ["T1", "T2"])
+def test_an_unprivileged_user_gets_the_same_verdicts(tier: str) -> None:
+    done = guarded(["-c", AS_A_USER, tier, "sh", "php", "js", "pl"], user="nobody")
+    if done.returncode == 77:
+        pytest.skip(f"{tier} is not to be had here by an unprivileged user")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    present = [n for n in ("sh", "php", "js", "pl") if languages.missing(n) is None]
+    assert lines == [f"{name} passed failed failed {{'{tier}'}}" for name in present]
