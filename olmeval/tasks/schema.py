@@ -187,9 +187,9 @@ class Form(Config):
 
     A format that generates has ``sampling``, a ``grader`` and ``references``: the accepted answers,
     a list of templates or the template of a list. An answer may be a list of parts: the spans of
-    DROP; for the grader ``code`` what stands before and after the answer in the program to run.
-    ``answer_prefix`` stands after the query, but not in a shot. The
-    format ``ppl`` scores ``target`` as a document; ``group`` is its source.
+    DROP; for the grader ``code`` what stands before the answer in the program to run, what stands
+    behind it (infilling alone), and the tests. ``answer_prefix`` stands after the query, but not in
+    a shot. The format ``ppl`` scores ``target`` as a document; ``group`` is its source.
     ``unseen`` leaves out documents that are among the shots of every prompt.
     """
 
