@@ -260,7 +260,7 @@ def _body(
         for key, title, note, inner in sections
     )
     return (
-        f'{top}<header><h1>{words(heading)}</h1><p class="lead">{_lead(chosen, inputs)}</p>'
+        f'{top}<header><h1>{_parts(heading)}</h1><p class="lead">{_lead(chosen, inputs)}</p>'
         f'{paragraphs}</header><main id="main">'
         + (f'<ul class="alerts">{alerts}</ul>' if alerts else "")
         + verdict
@@ -268,6 +268,11 @@ def _body(
         + parts
         + f"</main>{download}"
     )
+
+
+def _parts(heading: str) -> str:
+    """A heading as HTML, each name in it isolated from the others."""
+    return " · ".join(map(words, heading.split(" · ")))
 
 
 def _lead(chosen: _Scores | None, inputs: Inputs) -> str:

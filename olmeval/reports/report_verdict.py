@@ -143,7 +143,11 @@ def _evidence(contest: Contest) -> str:
         elif first.p_noise == first.p_noise:
             lines.append(
                 f"with the spread of the last checkpoints: {probability(first.p_noise)}"
-                + (f", {first.noisy[0]} and {first.noisy[1]} tasks" if first.noisy else "")
+                + (
+                    f", ahead significantly on {first.noisy[0]}, behind on {first.noisy[1]}"
+                    if first.noisy and sum(map(bool, first.sure))
+                    else ""
+                )
             )
     if contest.left_out:
         left = listed([name(e.label) for e in contest.left_out])
