@@ -4,7 +4,8 @@
 # Without apt or root the tests that need them skip and say so.
 set -u
 wanted=()
-command -v chromium >/dev/null 2>&1 || wanted+=(chromium chromium-driver)
+command -v chromium >/dev/null 2>&1 || wanted+=(chromium)
+command -v chromedriver >/dev/null 2>&1 || wanted+=(chromium-driver)
 command -v bwrap >/dev/null 2>&1 || wanted+=(bubblewrap)
 command -v php >/dev/null 2>&1 || wanted+=(php-cli)
 [ -e /usr/share/java/javatuples.jar ] || wanted+=(libjavatuples-java)
