@@ -39,7 +39,7 @@ API = {
         "analysis.snr.SnrSettings", "analysis.decisions.decision_table",
         "analysis.decisions.DecisionSettings", "analysis.interventions.choose_metrics",
         "analysis.interventions.choose_subtasks", "analysis.interventions.average_checkpoints",
-        "analysis.gate_baseline.record", "analysis.gate.check",
+        "analysis.gate_baseline.record", "analysis.gate.check", "reports.report.write_report",
     ],
     "Predict": [
         "ladders.predict.open_ladder", "ladders.predict.fit_forecast", "ladders.predict.predict",
@@ -56,7 +56,11 @@ API = {
         "trainer.recipe.load_recipe", "trainer.loop.train", "trainer.loop.TrainResult",
         "trainer.swarm.run_swarm", "trainer.build.build_data", "trainer.corpus.build_demo_corpus",
     ],
-    "Run elsewhere": ["executors.registry.make_executor", "executors.base.Executor"],
+    "Run programs, run elsewhere": [
+        "sandbox.run.run_jobs", "sandbox.types.Job", "sandbox.types.Limits",
+        "sandbox.types.Outcome", "sandbox.tiers.probe", "executors.registry.make_executor",
+        "executors.base.Executor", "engine.doctor.examine",
+    ],
     "Statistics": [
         "stats.mean.mean", "stats.mean.Estimate", "stats.mean.paired_difference",
         "stats.paired.mcnemar", "stats.paired.sign_flip", "stats.paired.holm",
