@@ -45,14 +45,18 @@ def find_files(start: Path | None = None) -> list[Path]:
     only = os.environ.get(VARIABLE)
     if only is not None:
         return [Path(only).expanduser()] if only else []
+    home = Path(os.path.expanduser("~"))  # stays '~' for a user who has none
     base = os.environ.get("XDG_CONFIG_HOME")
-    user = (Path(base) if base else Path.home() / ".config") / "olmeval" / NAME
+    user = (Path(base) if base else home / ".config") / "olmeval" / NAME
     found = [user] if user.is_file() else []
-    here = (start or Path.cwd()).resolve()
+    try:
+        here = (start or Path.cwd()).resolve()
+    except FileNotFoundError:  # the current folder was removed
+        return found
     for folder in (here, *here.parents):
         if (folder / NAME).is_file():
             return [*found, folder / NAME]
-        if (folder / ".git").exists() or folder == Path.home():
+        if (folder / ".git").exists() or folder == home:
             break
     return found
 

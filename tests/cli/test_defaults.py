@@ -1,5 +1,6 @@
 """``olmeval.toml``: which file, whose value, and what a mistake in it says."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,19 @@ def test_a_file_above_counts_up_to_the_repository(
     assert run["models"] == ["../../m"]
     (nobody / "deep/.git").mkdir()
     assert find_files() == []
+
+
+def test_nobody_at_home_and_no_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert find_files() == []
+    assert CliRunner().invoke(cli, ["--help"]).exit_code == 0
 
 
 def test_the_environment_names_another_file_or_none(
