@@ -135,11 +135,18 @@ def right(verdicts: Sequence[Verdict]) -> NDArray[np.float64]:
     )
 
 
+def check_reference(references: tuple[Reference, ...]) -> None:
+    """Raises :class:`UserError` where this is no reference of a ``code`` grader."""
+    _parts(references)
+
+
 def _parts(references: tuple[Reference, ...]) -> tuple[str, ...]:
-    [reference] = references
-    if isinstance(reference, str) or len(reference) < 2:
-        raise UserError("the reference of a 'code' grader is a list: text before, tests")
-    return reference
+    if len(references) != 1 or isinstance(references[0], str) or len(references[0]) < 2:
+        raise UserError(
+            "the grader 'code' takes one reference, a list of the text before the answer and the "
+            'tests, as in `references: [["{prompt}", "{test}"]]`'
+        )
+    return references[0]
 
 
 def environment_of(grader: str, running: Running) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from olmeval.backends.planner import Ints, starts
 from olmeval.backends.tokenization import Tokenizer
 from olmeval.engine.grade import check_grader
-from olmeval.engine.grade_code import Running
+from olmeval.engine.grade_code import Running, check_reference
 from olmeval.engine.prepare import Prepared, prepare
 from olmeval.errors import UserError
 from olmeval.requests import Instance, Request
@@ -176,7 +176,19 @@ def load_work(
             except UserError as error:
                 raise UserError(f"task '{name}': {error}") from None
         works.append(_task_work(task, index, max_new_tokens))
+        if (task.grader or "").partition(":")[0] == "code":
+            _check_references(works[-1])
     return Work(works, list(index), suites_in(specs, task_paths))
+
+
+def _check_references(work: TaskWork) -> None:
+    """No model is asked for programs whose tests are not there."""
+    for instance in work.instances:
+        try:
+            check_reference(instance.references)
+        except UserError as error:
+            where = f"task '{work.task.name}': document '{instance.native_id}'"
+            raise UserError(f"{where}: {error}") from None
 
 
 def _shorter(instance: Instance, most: int) -> Instance:

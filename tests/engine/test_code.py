@@ -22,6 +22,7 @@ from olmeval.engine.evaluate import evaluate
 from olmeval.engine.grade import check_grader, grade
 from olmeval.engine.grade_code import Running, environment_of
 from olmeval.engine.settings import Settings
+from olmeval.engine.work import load_work
 from olmeval.errors import UserError
 from olmeval.metrics.sampling import pass_at_k
 from olmeval.sandbox.types import Outcome
@@ -196,6 +197,16 @@ def test_a_machine_that_contains_nothing_refuses_before_a_model_is_loaded(
     with pytest.raises(UserError, match=r"'sums:code:0shot:n4'.*no Landlock.*--unsafe-local"):
         evaluate(checkpoint, ["sums"], output=tmp_path, task_paths=[task_dir])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("references", ['["{test}"]', '[["{test}"]]', '[["a", "b"], ["c", "d"]]'])
+def test_a_reference_without_tests_is_named_before_a_model_is_asked(references, tmp_path) -> None:
+    text = TASKS.replace('[["{prompt}", "\\n{test}"]]', references)
+    assert text != TASKS
+    (tmp_path / "sums.yaml").write_text(text)
+    (tmp_path / "sums.jsonl").write_text(json.dumps({"id": "7", "prompt": "p", "test": "t"}) + "\n")
+    with pytest.raises(UserError, match=r"'sums:code:0shot:n4': document '7': .* the tests, as in"):
+        load_work(["sums"], None, [tmp_path])
 
 
 def test_a_language_that_is_not_installed_is_named(monkeypatch) -> None:
