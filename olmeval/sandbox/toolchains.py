@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from olmeval.errors import UserError
-from olmeval.files import atomic_dir, cache_dir
+from olmeval.files import atomic_dir, cache_dir, locked
 from olmeval.sandbox import jail, tiers
 
 VERSION = re.compile(r"\d+(?:\.\d+)+")
@@ -74,18 +74,23 @@ def precompiled_header(compiler: str, flags: tuple[str, ...]) -> Path | None:
         header = next(w for w in asked.stdout.split() if w.endswith("bits/stdc++.h"))
         key = re.sub(r"\W+", "-", f"{compiler} {version(compiler)} {' '.join(flags)}").strip("-")
         folder = cache_dir() / "sandbox" / f"headers-{key}"
-        if not folder.is_dir():
-            with atomic_dir(folder) as building:
-                (building / "bits").mkdir()
-                copy = building / "bits" / "stdc++.h"
-                shutil.copyfile(header, copy)
-                subprocess.run(
-                    [compiler, *flags, "-xc++-header", str(copy), "-o", f"{copy}.gch"],
-                    capture_output=True, timeout=120, check=True,
-                )  # fmt: skip
+        with locked(folder.parent / f".{folder.name}.lock"):
+            if not folder.is_dir():
+                _parse_header(Path(header), folder, compiler, flags)
     except (OSError, subprocess.SubprocessError, StopIteration, UserError):
         return None
     return folder if reaches(folder) else None
+
+
+def _parse_header(header: Path, folder: Path, compiler: str, flags: tuple[str, ...]) -> None:
+    with atomic_dir(folder) as building:
+        (building / "bits").mkdir()
+        copy = building / "bits" / header.name
+        shutil.copyfile(header, copy)
+        subprocess.run(
+            [compiler, *flags, "-xc++-header", str(copy), "-o", f"{copy}.gch"],
+            capture_output=True, timeout=120, check=True,
+        )  # fmt: skip
 
 
 @cache
