@@ -24,8 +24,10 @@ def test_intervals_of_a_difference() -> None:
 @pytest.mark.slow
 def test_the_whole_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stage leaves its files; what is said of the mixtures is what the runs measured."""
-    small = {"sizes": ("d16", "d24"), "multiples": (0.06, 0.12), "target": ("d32", 0.1)}
+    small = {"sizes": ("d16", "d24", "d32"), "multiples": (0.05, 0.06), "target": ("d48", 0.05)}
     monkeypatch.setattr(demo_story, "LADDER", small)
+    monkeypatch.setattr(demo_story, "SEEDS", (101, 102))
+    monkeypatch.setattr(demo_story, "CHECKPOINTS", 2)
     monkeypatch.setattr(demo_story, "_benchmarks", lambda say: False)
     told: list[str] = []
     story = tell_story(tmp_path, tokens=10_240, runs=6, say=told.append, progress=False)
@@ -33,7 +35,7 @@ def test_the_whole_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [line.split(":")[0] for line in told] == stages and list(story.seconds) == stages
     assert sum(story.proposal.mixture.weights.values()) == pytest.approx(1)
     runs = find_runs([tmp_path / "runs"])
-    assert len(runs) == 2 * 3 * 5 and not story.real_tasks
+    assert len(runs) == 2 * 2 * 2 and not story.real_tasks
     last = max(run.info["model"]["metadata"]["step"] for run in runs)
     for mix, values in story.comparison.scores.items():
         found = sorted(
