@@ -83,6 +83,13 @@ def test_commands_of_a_page_exist(page: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CHANGELOG.md"], ids=lambda p: p.stem)
+def test_links_of_pages_outside_the_site_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
 def rows(heading: str) -> list[list[str]]:
     """The cells of the tables below a heading of the page for users of other tools."""
     text = COMING.read_text(encoding="utf-8")
