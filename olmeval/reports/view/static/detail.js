@@ -67,6 +67,7 @@ export class Detail {
     this.place = place;
     const [a, b] = this.found.sides;
     const two = this.found.sides.length > 1;
+    const ran = a.samples?.some((s) => s.verdict);
     fill(this.root,
       el("header", {},
         el("button", { type: "button", class: "back", onclick: () => dispatchEvent(new Event("back")) }, "‹ List"),
@@ -77,8 +78,9 @@ export class Detail {
       el("div", { class: two ? "sides two" : "sides" },
         this.side(a, 0, two),
         two ? (b ? this.side(b, 1, two) : el("div", { class: "side" }, el("p", { class: "empty" }, "The other run has no such question."))) : null),
-      a.references.length ? el("section", {}, el("h3", {}, a.references.length > 1 ? "Accepted answers" : "Accepted answer"),
-        a.references.slice(0, 40).map((r) => block(Array.isArray(r) ? r.join(", ") : r)),
+      a.references.length ? el("section", {}, el("h3", {}, ran ? "Tests" : a.references.length > 1 ? "Accepted answers" : "Accepted answer"),
+        // Of a program the parts are what stands around it, the tests last.
+        a.references.slice(0, 40).map((r) => block(!Array.isArray(r) ? r : ran ? r.at(-1).trim() : r.join(", "))),
         a.references.length > 40 ? el("p", { class: "note" }, `and ${count(a.references.length - 40)} more`) : null) : null);
     this.placed();
   }
@@ -96,7 +98,7 @@ export class Detail {
       const [text, kind] = verdict(value, judged, one.status);
       return el("span", { class: `value ${kind} ${name === one.primary_metric ? "primary" : ""}`,
         title: name === one.primary_metric ? "the task's primary metric" : null },
-        name, " ", el("b", {}, judged && kind !== "none" ? [text, text.length > 1 ? ` ${fixed(value)}` : ""] : fixed(value)));
+        name, " ", el("b", { title: fixed(value, 4) }, judged && kind !== "none" ? text : fixed(value)));
     });
     return el("div", { class: "side" },
       el("h3", { class: "of-run" }, two ? nodes(one.run) : one.kind === "generate" ? "Answers" : one.kind === "rolling" ? "Document" : "Choices"),

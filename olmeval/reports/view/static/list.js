@@ -84,6 +84,7 @@ export function taskList(tasks, differences) {
       t.errors ? plural(t.errors, "error") : "",
       t.counters.truncated ? `${count(t.counters.truncated)} truncated` : "",
       t.counters.length_limited ? `${count(t.counters.length_limited)} at token limit` : "",
+      t.counters.code_suspected_cheats ? plural(t.counters.code_suspected_cheats, "suspected cheat") : "",
       t.same ? "" : "other questions in the two runs",
     ].filter(Boolean).join(", ");
     return el("a", { href: address({ task: t.name }), class: "task", "data-name": t.name.toLowerCase(),
@@ -125,7 +126,7 @@ export function verdict(value, judged, status) {
   if (!judged) return [fixed(value, 2), "plain", `value ${fixed(value, 4)}`];
   if (value >= 1) return ["✓", "right", "right"];
   if (value <= 0) return ["✗", "wrong", "wrong"];
-  return [value >= 0.5 ? "½✓" : "½✗", value >= 0.5 ? "right" : "wrong", `${fixed(value, 3)}: partly right`];
+  return [`${Math.round(100 * value)} %`, value >= 0.5 ? "right" : "wrong", `${fixed(value, 3)}: partly right`];
 }
 
 const sign = (value, judged, status) => {
