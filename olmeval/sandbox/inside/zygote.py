@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -179,6 +178,8 @@ class Zygote:
 
 def remove(tmp: str) -> None:
     """Removes a run's folder, whatever the modes in it are; nobody writes to it any more."""
+    import shutil  # which loads libraries that every fork would copy where there is no folder
+
     os.chmod(tmp, 0o700)
     for folder, names, _ in os.walk(tmp):
         for name in names:
