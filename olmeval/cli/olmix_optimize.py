@@ -163,9 +163,11 @@ def _print(p: "Proposal", level: float) -> None:
 
     def line(label: str, o: "Outlook") -> None:
         low, high = o.interval
+        ends = f"{100 * level:g} % interval {low:.4f} to {high:.4f}"
+        if high == float("inf"):
+            ends = f"too few runs for a {100 * level:g} % interval"
         click.echo(
-            f"{label}: predicted {o.objective:.4f}, {100 * level:g} % interval {low:.4f} to "
-            f"{high:.4f}; {o.distance:.2f} from the nearest run"
+            f"{label}: predicted {o.objective:.4f}, {ends}; {o.distance:.2f} from the nearest run"
         )
 
     line("Proposed", p.mixture)

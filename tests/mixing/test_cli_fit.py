@@ -61,3 +61,13 @@ def test_short_names() -> None:
     assert short_names(names) == ["stack", "stackexchange"]
     assert short_names(["a/x", "a/x/y"]) == ["x", "x/y"]
     assert short_names(["only"]) == ["only"] and short_names(["x", "x_"]) == ["x", "x_"]
+
+
+def test_few_runs_have_no_interval(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Conformal intervals of 95 % take 19 runs."""
+    for path in files:
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(lines[:13]) + "\n")
+    invoke("fit", *files, "--output", tmp_path / "fit", "--no-curve")
+    shown = invoke("optimize", tmp_path / "fit", "--output", tmp_path / "mix").stdout
+    assert "too few runs for a 95 % interval" in shown and "inf " not in shown
