@@ -11,8 +11,9 @@ import pytest
 
 from olmeval.errors import CorruptFileError, UserError
 from olmeval.reports.view.app import App
+from olmeval.reports.view.asked import FILTERS, ask
 from olmeval.reports.view.catalog import RESCAN, Catalog
-from olmeval.reports.view.listing import FILTERS, PAGE, ask
+from olmeval.reports.view.listing import PAGE
 from olmeval.results.run import Run
 from olmeval.results.run_files import RunFiles
 from olmeval.stats.mean import paired_difference

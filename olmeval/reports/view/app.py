@@ -10,9 +10,10 @@ from typing import Any
 
 from olmeval import __version__
 from olmeval.errors import UserError
+from olmeval.reports.view.asked import SORTS, Asked, ask
 from olmeval.reports.view.catalog import Catalog, Entry
 from olmeval.reports.view.detail import boundaries, describe, shared_prefix, snippets
-from olmeval.reports.view.listing import PAGE, SORTS, Asked, Instances, ask
+from olmeval.reports.view.listing import PAGE, Instances
 from olmeval.reports.view.tokens import Tokenizers
 
 # Questions that are answered at the same time; a page asks a few.

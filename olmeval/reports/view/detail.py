@@ -12,8 +12,8 @@ from olmeval.reports.view.answers import (
     read_requests,
     read_responses,
 )  # fmt: skip
+from olmeval.reports.view.asked import result_of
 from olmeval.reports.view.catalog import Entry
-from olmeval.reports.view.listing import result_of
 from olmeval.reports.view.tokens import Tokenizers, joined
 from olmeval.results.answers import Response
 
