@@ -110,6 +110,26 @@ def test_difference_is_the_paired_one(runs: Path, app: App) -> None:
         assert ("lost" in found) == (task == "quiz:rc")
 
 
+def test_difference_of_questions_that_share_passages(tmp_path: Path) -> None:
+    for seed, name in enumerate(("first", "second")):
+        folder = make_run(tmp_path / name, seed=seed)
+        table = pd.read_parquet(folder / "instances.parquet")
+        passage = "p" + (table["doc_id"] // 5).astype(str)
+        table["cluster"] = passage.where(table["doc_id"] < 100, None)  # the rest stand alone
+        table.to_parquet(folder / "instances.parquet", index=False)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics["tasks"]["quiz:rc"]["clusters"] = 40
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    a = rows_of(tmp_path, "first", "quiz:rc", "acc_per_char")["value"]
+    b = rows_of(tmp_path, "second", "quiz:rc", "acc_per_char")["value"]
+    kept = a.notna() & b.notna()
+    labels = [doc // 5 if doc < 100 else f"alone {doc}" for doc in a.index[kept]]
+    expected = paired_difference(b[kept], a[kept], labels)
+    found = App([tmp_path]).answer("difference", PAIR)
+    assert found["stderr"] == pytest.approx(expected.stderr, rel=1e-12)
+    assert found["stderr"] != pytest.approx(paired_difference(b[kept], a[kept]).stderr, rel=1e-6)
+
+
 def test_pages_and_the_page_of_a_document(app: App) -> None:
     order = [r["doc_id"] for r in everything(app, PAIR)]
     assert sorted(order) == list(range(120))
