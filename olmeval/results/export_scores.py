@@ -191,6 +191,8 @@ def export_wandb(
             run.log({**values, **more}, step=step)
         run.finish()
         written.append(Path(run.dir).parent)
+    # finish() may return before the last lines are on disk; the end of W&B's own process does not.
+    wandb.teardown()
     return written
 
 
