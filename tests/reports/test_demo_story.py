@@ -28,6 +28,7 @@ def test_the_whole_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(demo_story, "LADDER", small)
     monkeypatch.setattr(demo_story, "SEEDS", (101, 102))
     monkeypatch.setattr(demo_story, "CHECKPOINTS", 2)
+    monkeypatch.setattr(demo_story, "CORPUS_TOKENS", 100_000)
     monkeypatch.setattr(demo_story, "_benchmarks", lambda say: False)
     told: list[str] = []
     story = tell_story(tmp_path, tokens=10_240, runs=6, say=told.append, progress=False)
