@@ -59,6 +59,12 @@ def walk(
 
 COMMANDS = [node for name, root in ROOTS.items() for node in walk(root, (name,))]
 LEAVES = [node for node in COMMANDS if not isinstance(node[1], click.Group)]
+of_every_command = pytest.mark.parametrize(
+    ("name", "command", "ctx"), COMMANDS, ids=[name for name, *_ in COMMANDS]
+)
+of_every_leaf = pytest.mark.parametrize(
+    ("name", "command", "ctx"), LEAVES, ids=[name for name, *_ in LEAVES]
+)
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
@@ -70,7 +76,7 @@ def options(command: click.Command) -> dict[str, click.Option]:
     }
 
 
-@pytest.mark.parametrize(("name", "command", "ctx"), COMMANDS, ids=lambda x: str(x)[:40])
+@of_every_command
 def test_help_says_what_it_does_and_shows_an_example(
     name: str, command: click.Command, ctx: click.Context
 ) -> None:
@@ -94,7 +100,7 @@ def example_lines(name: str, command: click.Command) -> list[str]:
     return [line.strip() for line in joined.splitlines() if line.strip().startswith(name)]
 
 
-@pytest.mark.parametrize(("name", "command", "ctx"), LEAVES, ids=lambda x: str(x)[:40])
+@of_every_leaf
 def test_examples_use_flags_that_exist(
     name: str, command: click.Command, ctx: click.Context
 ) -> None:
@@ -104,7 +110,7 @@ def test_examples_use_flags_that_exist(
             assert flag in known, line
 
 
-@pytest.mark.parametrize(("name", "command", "ctx"), LEAVES, ids=lambda x: str(x)[:40])
+@of_every_leaf
 def test_json_for_scripts(name: str, command: click.Command, ctx: click.Context) -> None:
     json_option = options(command).get("--json")
     if name not in NO_JSON:
