@@ -8,6 +8,7 @@ model would pay for it.
 """
 
 import atexit
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,8 +97,21 @@ def join(device: str, shard: int | None = None, replicate: int | None = None) ->
         # Gloo beside NCCL carries what stays on the processor.
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         dist.init_process_group(backend, device_id=place if place.type == "cuda" else None)
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     return World(place, dist.get_rank(), size, _mesh(place.type, size, copies), _files())
+
+
+def _leave() -> None:
+    """Ends the groups while the interpreter is whole.
+
+    A thread of Gloo frees the tensors of the last operation after that has returned, and needs the
+    interpreter for it; if that is being torn down, the process aborts, its work done. The thread is
+    waited for by its group's destructor, so no reference to the group may outlive this.
+    """
+    _mesh.cache_clear()
+    _files.cache_clear()
+    dist.destroy_process_group()
+    gc.collect()
 
 
 @cache

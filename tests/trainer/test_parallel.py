@@ -148,6 +148,40 @@ def test_worlds_that_do_not_add_up_are_refused() -> None:
         open_device("cuda:99")
 
 
+LEAVES = """
+import atexit, glob
+def late():
+    names = [open(f).read() for f in glob.glob("/proc/self/task/*/comm")]
+    print(before, sum("gloo" in name for name in names))
+atexit.register(late)  # runs after what join registers
+from olmeval.trainer.parallel import join
+import torch.distributed as dist
+def work():
+    world = join("cpu")
+    dist.all_gather_object([None], "x", group=world.files)
+    names = [open(f).read() for f in glob.glob("/proc/self/task/*/comm")]
+    return sum("gloo" in name for name in names)
+before = work()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are listed in /proc")
+def test_no_thread_of_a_group_outlives_the_interpreter() -> None:
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVES],
+        env={**os.environ, **alone},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    before, after = map(int, done.stdout.split())
+    assert before > 0
+    assert after == 0
+
+
 def test_a_fraction_of_activations_needs_the_compiler(make_recipe: Any) -> None:
     with pytest.raises(UserError, match=r"a fraction is up to the compiler; set train.compile"):
         build_runtime(resolve(make_recipe({"train.activation_checkpointing": 0.3})), WORLD)
