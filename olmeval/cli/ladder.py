@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from olmeval.cli.options import placement
+
 if TYPE_CHECKING:
     from olmeval.ladders.curves import Ladder
 
@@ -210,11 +212,7 @@ def plan(name: str, budget: float | None, tflops: float | None, as_json: bool) -
 @click.option(
     "--output", "-o", required=True, type=PATH, help="Folder; what is there is continued."
 )
-@click.option("--executor", type=click.Choice(["process", "local", "ray"]), default="local",
-              show_default=True, help="Where rungs are trained.")  # fmt: skip
-@click.option("--workers", type=int, help="Default: one a core, or a GPU.")
-@click.option("--gpus-per-worker", type=float, help="0.5 puts two on each GPU.")
-@click.option("--ray-address", help="With --executor ray: of a cluster that runs already.")
+@placement("Where rungs are trained.")
 @click.option("--no-target", is_flag=True, help="Leave the held-out target untrained.")
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from olmeval.cli.completion import complete_tasks
-from olmeval.cli.options import GreedyCommand, parse_limit, parse_pairs
+from olmeval.cli.options import GreedyCommand, parse_limit, parse_pairs, placement
 
 if TYPE_CHECKING:
     from olmeval.mixing.launch import Launched
@@ -41,16 +41,7 @@ DIR = click.Path(path_type=Path, file_okay=False)
     type=click.Path(path_type=Path),
     help="Folder with further task files.",
 )
-@click.option(
-    "--executor",
-    type=click.Choice(["process", "local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Where proxies are trained and scored.",
-)
-@click.option("--workers", type=int, help="Default: one a core, or a GPU.")
-@click.option("--gpus-per-worker", type=float, help="0.5 puts two on each GPU.")
-@click.option("--ray-address", help="Of a cluster; default: Ray on this machine.")
+@placement("Where proxies are trained and scored.")
 @click.option("--retries", default=2, show_default=True, help="Of a proxy that failed.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

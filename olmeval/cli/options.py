@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from olmeval.errors import UserError
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 # Where a context notes the repeatable option whose values may go on.
 OPEN = "olmeval.cli.open"
 
@@ -61,6 +62,37 @@ class GreedyCommand(click.Command):
         """A long flag with dashes, under our name."""
         flag = flag.replace("_", "-")
         return self.known_as.get(flag, flag)
+
+
+def placement(where: str, *, default: str = "local", when: str = "") -> Decorator:
+    """Adds the flags that say where jobs run: the arguments of ``make_executor``.
+
+    ``where`` is the help of ``--executor``; ``when``, such as "With --swarm; ", begins every help
+    where the flags count only then.
+    """
+    kinds = click.Choice(["process", "local", "ray"])
+    flags: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("--executor", where, {"type": kinds, "default": default, "show_default": True}),
+        (
+            "--workers",
+            "Default: one a GPU, else one a core.",
+            {"type": click.IntRange(min=1), "metavar": "N"},
+        ),
+        ("--gpus-per-worker", "0.5 puts two on each GPU.", {"type": float, "metavar": "F"}),
+        (
+            "--ray-address",
+            "Of a cluster: auto, ray://host:10001 …; default: a Ray of its own.",
+            {"metavar": "ADDRESS"},
+        ),
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for flag, text, how in reversed(flags):
+            said = f"{when}{text[0].lower()}{text[1:]}" if when else text
+            command = click.option(flag, help=said, **how)(command)
+        return command
+
+    return decorate
 
 
 def batch_size(value: str | int) -> int:

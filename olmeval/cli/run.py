@@ -10,7 +10,14 @@ import click
 
 from olmeval.cli.completion import complete_tasks
 from olmeval.cli.lm_eval import translated
-from olmeval.cli.options import GreedyCommand, batch_size, parse_limit, parse_pairs, with_shots
+from olmeval.cli.options import (
+    GreedyCommand,
+    batch_size,
+    parse_limit,
+    parse_pairs,
+    placement,
+    with_shots,
+)
 
 if TYPE_CHECKING:
     from olmeval.backends.tokenization import Bos
@@ -126,16 +133,7 @@ KNOWN_AS = {
     type=click.Path(path_type=Path),
     help="Folder with further task files.",
 )
-@click.option(
-    "--executor",
-    type=click.Choice(["process", "local", "ray"]),
-    default="process",
-    show_default=True,
-    help="Here, on workers of this machine, or on a Ray cluster.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Default: as many as fit.")
-@click.option("--gpus-per-worker", type=float, metavar="F", help="A fraction shares a GPU.")
-@click.option("--ray-address", help="auto, ray://host:10001 …; default: a Ray of its own.")
+@placement("Here, on workers of this machine, or on a Ray cluster.", default="process")
 @click.option(
     "--store",
     envvar="OLMEVAL_STORE",

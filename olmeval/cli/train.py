@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from olmeval.cli.options import parse_pairs, placement
+
 if TYPE_CHECKING:
     from olmeval.trainer.recipe import Recipe
 
@@ -36,16 +38,7 @@ if TYPE_CHECKING:
     "--preflight", is_flag=True, help="Measure devices and links, name the slow or wrong, and stop."
 )
 @click.option("--swarm", is_flag=True, help="RECIPE is a swarm: a run for each mixture and seed.")
-@click.option(
-    "--executor",
-    type=click.Choice(["process", "local", "ray"]),
-    default="local",
-    show_default=True,
-    help="With --swarm: where its runs are trained.",
-)
-@click.option("--workers", type=int, help="With --swarm; default: one a core, or a GPU.")
-@click.option("--gpus-per-worker", type=float, help="With --swarm; 0.5 puts two on each GPU.")
-@click.option("--ray-address", help="With --executor ray: of a cluster that runs already.")
+@placement("Where its runs are trained.", when="With --swarm; ")
 @click.option("--retries", type=int, default=2, show_default=True, help="With --swarm, of a run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan or the result as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -65,8 +58,6 @@ def train(
     KEY=VALUE replaces one key of the recipe: optimizer.lr=3e-3, data.mixture=mix.yaml. The same
     command goes on with a run that was stopped or killed.
     """
-    from olmeval.cli.options import parse_pairs
-
     keys = parse_pairs("override", overrides)
     if recipe is None:
         if not preflight:

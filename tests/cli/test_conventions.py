@@ -128,6 +128,17 @@ def test_one_flag_one_meaning() -> None:
     assert not clashes
 
 
+def test_where_jobs_run_is_asked_alike_everywhere() -> None:
+    seen = {}
+    for name, command, _ in LEAVES:
+        known = options(command)
+        if "--executor" in known:
+            flags = ("--executor", "--workers", "--gpus-per-worker", "--ray-address")
+            seen[name] = [known[flag].to_info_dict()["type"] for flag in flags]
+    assert {"olmeval run", "olmeval train", "olmeval ladder run", "olmix launch"} <= set(seen)
+    assert all(shape == seen["olmeval run"] for shape in seen.values())
+
+
 def test_short_flags_mean_the_same_everywhere() -> None:
     meanings: dict[str, set[str]] = {}
     for _, command, _ in LEAVES:
