@@ -5,12 +5,14 @@ import traceback
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from io import StringIO
 from typing import Any
 
 import click
 
 from olmeval import __version__
 from olmeval.cli.defaults import find_files, load_defaults
+from olmeval.cli.ranks import say_error
 from olmeval.errors import UserError, nearest
 
 # Exit codes of every command; docs/cli.md explains them.
@@ -116,16 +118,18 @@ def run_cli(group: click.Group, prog: str) -> None:
     except UserError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        click.echo(f"{prog}: {error}", err=True)
+        say_error(f"{prog}: {error}")
         code = BAD_INPUT
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        say_error(shown.getvalue().rstrip("\n"))
         code = BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
-        click.echo(f"{prog}: interrupted", err=True)
+        say_error(f"{prog}: interrupted")
         code = INTERRUPTED
     except Exception:
         traceback.print_exc()
-        click.echo(f"{prog}: this is a mistake in {prog} itself; please report it", err=True)
+        say_error(f"{prog}: this is a mistake in {prog} itself; please report it")
         code = INTERNAL
     sys.exit(code if isinstance(code, int) else 0)
