@@ -9,6 +9,7 @@ COMMANDS = {
     "collect": ("olmeval.cli.olmix_launch:collect", "Tables of proxies trained elsewhere."),
     "completion": ("olmeval.cli.completion:completion", "Complete words in bash, zsh or fish."),
     "fit": ("olmeval.cli.olmix_fit:fit", "Fit laws from mixture to score to a swarm."),
+    "predict": ("olmeval.cli.olmix_predict:predict", "Predict other mixtures with a saved fit."),
     "optimize": (
         "olmeval.cli.olmix_optimize:optimize",
         "Choose the mixture of least predicted loss.",

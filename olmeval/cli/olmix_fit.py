@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from olmeval.cli.olmix_options import notes
+from olmeval.cli.olmix_options import notes, parse_members
 from olmeval.mixing.names import short_names
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fit(
     from olmeval.mixing.fitting import fit_swarm
     from olmeval.mixing.tables import read_swarm
 
-    averaged = _groups(groups)
+    averaged = parse_members(groups)
     if config is not None:
         from olmeval.mixing.public import load_fit_request
 
@@ -106,18 +106,6 @@ def fit(
         _print_json(fitted, path)
     else:
         _print(fitted, path)
-
-
-def _groups(items: tuple[str, ...]) -> dict[str, list[str]]:
-    from olmeval.errors import UserError
-
-    groups = {}
-    for item in items:
-        name, equals, members = item.partition("=")
-        if not equals or not name or not members:
-            raise UserError(f"--group {item} is not NAME=COLUMN,COLUMN")
-        groups[name] = members.split(",")
-    return groups
 
 
 def _print_json(fitted: "MixtureFit", path: Path) -> None:

@@ -50,3 +50,19 @@ def parse_group(text: str) -> "Group":
         return Group(name, tuple(members.split(",")), float(low or 0), float(high or 1))
     except ValueError:
         raise UserError(f"--group {text}: the ends '{ends}' are not numbers") from None
+
+
+def parse_members(items: Sequence[str]) -> dict[str, list[str]]:
+    """``code=humaneval,mbpp`` as targets by the name of their mean."""
+    from olmeval.errors import UserError
+
+    groups: dict[str, list[str]] = {}
+    for item in items:
+        name, equals, members = item.partition("=")
+        columns = [member.strip() for member in members.split(",")]
+        if not equals or not name or not all(columns):
+            raise UserError(f"--group {item} is not NAME=COLUMN,COLUMN")
+        if name in groups:
+            raise UserError(f"--group {name} is given twice; list all its columns once")
+        groups[name] = columns
+    return groups

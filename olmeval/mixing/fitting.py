@@ -15,6 +15,7 @@ from olmeval.mixing.design import Design, assess, noise_floor
 from olmeval.mixing.regressors.auto import Auto, make_regressor
 from olmeval.mixing.regressors.base import (
     Regressor,
+    as_mixtures,
     conformal_halfwidth,
     replicate_groups,
     typical_halfwidth,
@@ -91,7 +92,8 @@ class MixtureFit:
 
     def interval(self, X: Array, level: float | None = None) -> tuple[Array, Array]:
         """Lower and upper ends (k, n) of the scores' intervals."""
-        half = conformal_halfwidth(self.errors(), self.table.X, X, level or self.level)
+        X, asked = as_mixtures(X), self.level if level is None else level
+        half = conformal_halfwidth(self.errors(), self.table.X, X, asked)
         center = self.losses(X)
         a, b = self._own_direction(center - half), self._own_direction(center + half)
         return np.minimum(a, b), np.maximum(a, b)

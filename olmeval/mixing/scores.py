@@ -13,16 +13,16 @@ def rank_correlation(predicted: Array, actual: Array) -> Array:
     """
     from scipy.stats import rankdata
 
-    return _correlation(rankdata(predicted, axis=0), rankdata(actual, axis=0))
+    return correlation(rankdata(predicted, axis=0), rankdata(actual, axis=0))
 
 
-def _correlation(a: Array, b: Array) -> Array:
+def correlation(predicted: Array, actual: Array) -> Array:
+    """Pearson's r (n,) of columns (k, n); 0 where a column is constant."""
+    a, b = predicted, actual
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     scale = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-    correlation: Array = np.divide(
-        (a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0
-    )
-    return correlation
+    found: Array = np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0)
+    return found
 
 
 def r_squared(predicted: Array, actual: Array) -> Array:

@@ -168,6 +168,91 @@ def read_ratios(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], Array]:
     return tuple(shares.index), tuple(shares.columns), as_mixtures(x)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Mixtures ``X`` (k, m) with their scores ``Y`` (k, n), nan where one is not known.
+
+    ``notes``: what was left out, as sentences.
+    """
+
+    runs: tuple[str, ...]
+    X: Array
+    Y: Array
+    notes: tuple[str, ...] = ()
+
+
+def read_rows(
+    ratios: Path,
+    metrics: Path | None,
+    domains: Sequence[str],
+    targets: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Rows:
+    """Mixtures of known ``domains``, in that order, and what they scored on known ``targets``.
+
+    Joined and checked as :func:`read_swarm` does, but runs that lack scores stay, and columns of
+    ``metrics`` that are no target are ignored. ``groups`` {target: columns}: targets that are the
+    mean of columns. Raises :class:`UserError` on a domain that is missing, or one that is not
+    known and has a share, and when no run has the score of any target.
+    """
+    left = _read(ratios)
+    right = None if metrics is None else _read(metrics)
+    key = next((k for k in KEYS if k in left and (right is None or k in right)), None)
+    if key is None:
+        where = f"'{ratios}' has no column" if metrics is None else (
+            f"'{ratios}' and '{metrics}' have no column in common"
+        )  # fmt: skip
+        raise UserError(f"{where} that names a run; one of {', '.join(KEYS)}")
+    shares = _keyed(left, key, ratios).sort_index()
+    x = shares.to_numpy(np.float64)
+    _check_shares(x, list(shares.index), ratios)
+    lacking = [name for name in domains if name not in shares]
+    if lacking:
+        raise UserError(
+            f"'{ratios}' has no column '{lacking[0]}', a domain of the fit"
+            f"{nearest(lacking[0], list(shares.columns))}"
+        )
+    unknown = [str(name) for name in shares.columns if name not in domains]
+    used = [name for name in unknown if (shares[name] > 0).any()]
+    if used:
+        raise UserError(
+            f"'{ratios}': '{used[0]}' is no domain of the fit, which cannot tell what a share of "
+            f"it does{nearest(used[0], domains)}"
+        )
+    notes = (
+        [f"'{ratios}': no run has any of {_some(unknown)}, unknown to the fit"] if unknown else []
+    )
+    runs, X = tuple(shares.index), as_mixtures(shares[list(domains)].to_numpy(np.float64))
+    Y = np.full((len(runs), len(targets)), np.nan)
+    if right is None or metrics is None:
+        return Rows(runs, X, Y, tuple(notes))
+    scores = _keyed(right, key, metrics)
+    for path, odd in (
+        (ratios, shares.index.difference(scores.index)),
+        (metrics, scores.index.difference(shares.index)),
+    ):
+        if len(odd):
+            notes.append(f"{len(odd)} runs are in '{path}' alone: {_some(sorted(odd))}")
+    scores = scores.reindex(shares.index)
+    absent = []
+    for j, target in enumerate(targets):
+        columns = list((groups or {}).get(target, (target,)))
+        if all(column in scores for column in columns):
+            Y[:, j] = scores[columns].mean(axis=1, skipna=False)
+        else:
+            absent.append(target)
+    if len(absent) == len(targets):
+        raise UserError(
+            f"'{metrics}' has no target of the fit: there is no '{absent[0]}'"
+            f"{nearest(absent[0], list(scores.columns))}"
+        )
+    if absent:
+        notes.append(f"'{metrics}' lacks {_some(absent)}")
+    if np.isnan(Y).all():
+        raise UserError(f"'{metrics}': no run of '{ratios}' has the score of a target")
+    return Rows(runs, X, Y, tuple(notes))
+
+
 def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 

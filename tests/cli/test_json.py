@@ -83,6 +83,7 @@ def test_olmix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert told("swarm", "d.yaml", "-o", "swarm", "--runs", "8")["runs"] == 8
     assert told("fit", "ratios.csv", "metrics.csv", "-o", "fit", "--no-curve")["runs"] == 16
+    assert told("predict", "fit", "ratios.csv", "metrics.csv")["scores"]
     assert told("optimize", "fit", "-o", "mix", "--refits", "0")["mixture"]
     assert told("report", "fit", "mix", "-o", "mix.html", "--refits", "5")
     assert told("upsample", "d.yaml", "a", "b", "--tokens", "50k")
