@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_a_worker_that_falls_silent_is_replaced(monkeypatch: pytest.MonkeyPatch)
                 assert worker is not None
                 stopped.append(worker.process.pid)
                 for pid in [worker.process.pid, *descendants(worker.process.pid)]:
-                    os.kill(pid, signal.SIGSTOP)
+                    with suppress(ProcessLookupError):  # what has just ended
+                        os.kill(pid, signal.SIGSTOP)
 
         workers.run(jobs, finished)
     assert {n: o.parts[0].stdout for n, o in done.items()} == dict.fromkeys(range(4), b"1\n")
