@@ -1,9 +1,10 @@
 """The viewer over two runs of a million instances each: seconds and memory of what a person does.
 
-python benchmarks/viewer.py [--instances 1000000] [--keep DIR]
+python benchmarks/viewer.py [--instances 1000000] [--tasks ten|one|both] [--keep DIR]
 
 The runs are synthetic and have the layout that `olmeval run` writes: rank choice of four with five
-shots (eight tasks of ten), bits per byte that shares its requests with the first, and generations.
+shots (eight tasks of ten), bits per byte that shares its requests with the first, and generations;
+and once more with all instances in one task of rank choice.
 The server is a process of its own; times are from the client, memory is the server's peak.
 """
 
@@ -115,10 +116,10 @@ def make_requests(path: Path, tasks: list[str], docs: int, keys: np.ndarray) -> 
 def make_run(folder: Path, tasks: list[str], docs: int, keys: np.ndarray, seed: int) -> None:
     """A finished run but for its requests."""
     random = np.random.default_rng(seed)
-    scored = len(keys) - docs
+    scored = len(keys) - docs * (SUMS in tasks)
     offsets = np.arange(scored + 1, dtype=np.int64) * 5
     logprobs = -random.exponential(2.0, offsets[-1]).astype(np.float32)
-    texts = [f" {sentence(random, 12)}. The answer is {k % 97}." for k in range(docs)]
+    texts = (f" {sentence(random, 12)}. The answer is {k % 97}." for k in range(len(keys) - scored))
     generated = [[Sample(text, 17, -20.0, "length" if k % 50 == 0 else "stop")]
                  for k, text in enumerate(texts)]  # fmt: skip
     write_answers(
@@ -187,11 +188,11 @@ def make_run(folder: Path, tasks: list[str], docs: int, keys: np.ndarray, seed: 
     )  # fmt: skip
 
 
-def make_store(root: Path, instances: int) -> list[str]:
-    """Two runs of ``instances`` instances each; returns their tasks."""
-    docs = instances // 10
-    tasks = [*(f"quiz_{k}:rc:5shot" for k in range(8)), BITS, SUMS]
-    keys = make_keys(np.random.default_rng(0), 8 * docs * CHOICES + docs)
+def make_store(root: Path, tasks: list[str], instances: int) -> None:
+    """Two runs of ``instances`` instances each, as many in each of ``tasks``."""
+    docs = instances // len(tasks)
+    asking = sum(1 if task == SUMS else CHOICES for task in tasks if task != BITS)
+    keys = make_keys(np.random.default_rng(0), asking * docs)
     for number, name in enumerate(("first", "second")):
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +201,6 @@ def make_store(root: Path, instances: int) -> list[str]:
             make_requests(folder / "requests.parquet", tasks, docs, keys)
         else:
             os.link(root / "first" / "requests.parquet", folder / "requests.parquet")
-    return tasks
 
 
 class Viewer:
@@ -241,7 +241,7 @@ class Viewer:
 
 def measure(viewer: Viewer, tasks: list[str], docs: int) -> None:
     """What a person does, with the seconds each takes, wall and of the server's processor."""
-    task, text = tasks[5], tasks[-1]
+    task, text = tasks[len(tasks) // 2], tasks[-1]
     one, two = {"run": "first", "task": task}, {"run": "first", "with": "second", "task": task}
     texts = {"run": "first", "task": text}
     limited = texts | {"filter": "length"}
@@ -261,15 +261,20 @@ def measure(viewer: Viewer, tasks: list[str], docs: int) -> None:
         ("an instance", "instance", one | {"doc": docs // 2}),
         ("two runs: flipped first", "instances", two),
         ("two runs: counts", "counts", two),
+        ("filter: flipped", "instances", two | {"filter": "flipped"}),
         ("filter: lost", "instances", two | {"filter": "lost"}),
+        ("two runs: another metric", "instances", two | {"metric": "bits_per_byte"}),
         ("two runs: an instance", "instance", two | {"doc": docs // 8}),
         ("two runs: difference of a task", "difference", two),
-        ("filter: at token limit, first", "instances", limited),
-        ("filter: at token limit, again", "instances", limited | {"offset": 50}),
         ("search prompts, first", "instances", one | {"q": "magnet iron heat"}),
         ("... next page", "instances", one | {"q": "magnet iron heat", "offset": 50}),
-        ("search generated text", "instances", texts | {"q": "answer is 13."}),
-    ]  # fmt: skip
+    ]
+    if text == SUMS:
+        steps += [
+            ("filter: at token limit, first", "instances", limited),
+            ("filter: at token limit, again", "instances", limited | {"offset": 50}),
+            ("search generated text", "instances", texts | {"q": "answer is 13."}),
+        ]
     print(f"{'':34}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}")
     for name, path, query in steps:
         cpu, wall = viewer.cpu(), time.perf_counter()
@@ -278,33 +283,41 @@ def measure(viewer: Viewer, tasks: list[str], docs: int) -> None:
         print(f"{name:34}{wall:8.3f}{cpu:8.2f}{viewer.status('VmHWM'):9.0f}", flush=True)
 
 
+def bench(root: Path, tasks: list[str], instances: int) -> None:
+    """Makes a store unless it is there, and measures a viewer of it."""
+    if not (root / "second" / "requests.parquet").exists():
+        make_store(root, tasks, instances)
+    results = json.loads((root / "first" / "metrics.json").read_text())["tasks"]
+    instances = sum(result["instances"] for result in results.values())
+    size = sum(f.stat().st_size for f in root.glob("*/*")) / 1e6
+    print(
+        f"\ntwo runs of {instances:,} instances in tasks: {len(results)}; {size:,.0f} MB; "
+        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+    )
+    wall = time.perf_counter()
+    viewer = Viewer(root)
+    print(
+        f"from the command to the link {time.perf_counter() - wall:.2f} s, "
+        f"{viewer.cpu():.2f} CPU s, {viewer.status('VmRSS'):.0f} MB"
+    )
+    try:
+        measure(viewer, list(results), instances // len(results))
+    finally:
+        assert viewer.stop() == 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instances", type=int, default=1_000_000, help="of each of two runs")
+    parser.add_argument("--tasks", choices=("ten", "one", "both"), default="both")
     parser.add_argument("--keep", type=Path, help="make the runs here, or use those that are")
     options = parser.parse_args()
+    rank_choice = [f"quiz_{k}:rc:5shot" for k in range(8)]
+    stores = {"ten": [*rank_choice, BITS, SUMS], "one": rank_choice[:1]}
     with tempfile.TemporaryDirectory() as tmp:
-        root = options.keep or Path(tmp)
-        if not (root / "second" / "requests.parquet").exists():
-            make_store(root, options.instances)
-        results = json.loads((root / "first" / "metrics.json").read_text())["tasks"]
-        tasks = list(results)
-        instances = sum(result["instances"] for result in results.values())
-        size = sum(f.stat().st_size for f in root.glob("*/*")) / 1e6
-        print(
-            f"two runs of {instances:,} instances, {size:,.0f} MB; {os.cpu_count()} cores, "
-            f"load average {os.getloadavg()[0]:.1f}"
-        )
-        wall = time.perf_counter()
-        viewer = Viewer(root)
-        print(
-            f"from the command to the link {time.perf_counter() - wall:.2f} s, "
-            f"{viewer.cpu():.2f} CPU s, {viewer.status('VmRSS'):.0f} MB"
-        )
-        try:
-            measure(viewer, tasks, instances // 10)
-        finally:
-            assert viewer.stop() == 0
+        for name, tasks in stores.items():
+            if options.tasks in (name, "both"):
+                bench((options.keep or Path(tmp)) / name, tasks, options.instances)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from olmeval.errors import CorruptFileError, UserError
 from olmeval.reports.view.app import App
 from olmeval.reports.view.asked import FILTERS, ask
 from olmeval.reports.view.catalog import RESCAN, Catalog
-from olmeval.reports.view.listing import PAGE
+from olmeval.reports.view.listing import PAGE, PAIRS
 from olmeval.results.run import Run
 from olmeval.results.run_files import RunFiles
 from olmeval.stats.mean import paired_difference
@@ -158,6 +159,43 @@ def test_search(app: App) -> None:
     assert found("length", "riddles:cot") == [] == found("\\u0645", "riddles:cot")
     assert found('onerror="', "riddles:cot") == [0]
     assert found("right; drop table x; --") == [] and found("%") == []
+
+
+def tables_of(app: App) -> int:
+    found = app._instances._database.cursor().execute("select count(*) from duckdb_tables()")
+    return int(found.fetchall()[0][0])
+
+
+def test_joined_pairs_are_kept_few_and_dropped(tmp_path: Path) -> None:
+    names = [f"r{k}" for k in range(PAIRS + 2)]
+    for seed, name in enumerate(names):
+        make_run(tmp_path / name, docs=30, seed=seed)
+    app = App([tmp_path])
+    for name in names[1:]:
+        query = {"run": "r0", "with": name, "task": "quiz:rc"}
+        assert app.answer("counts", query)["flipped"] == len(
+            everything(app, query | {"filter": "flipped"})
+        )
+    assert len(names) - 1 > PAIRS == tables_of(app)
+    with ThreadPoolExecutor(6) as pool:  # pairs are dropped while others are read
+        asked = [{"run": a, "with": b, "task": "quiz:rc"} for a in names for b in names if a < b]
+        found = list(pool.map(lambda query: app.answer("counts", query), 3 * asked))
+    assert found == 3 * [App([tmp_path]).answer("counts", query) for query in asked]
+    assert tables_of(app) == PAIRS
+
+
+def test_a_run_that_is_written_again_is_joined_again(tmp_path: Path) -> None:
+    for seed, name in enumerate(("first", "second")):
+        make_run(tmp_path / name, seed=seed)
+    app = App([tmp_path])
+    before = app.answer("counts", PAIR)
+    assert before == app.answer("counts", PAIR) and before["lost"] > 0 and tables_of(app) == 1
+    path = tmp_path / "second" / "instances.parquet"
+    table = pd.read_parquet(path)
+    table.loc[table["metric"] == "acc_per_char", "value"] = 0.0
+    table.to_parquet(path, index=False)
+    after = app.answer("counts", PAIR)
+    assert after["gained"] == 0 and after["lost"] > before["lost"]
 
 
 def test_samples_at_the_token_limit(app: App) -> None:

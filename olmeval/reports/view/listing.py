@@ -1,12 +1,15 @@
 """Lists of instances, filtered, sorted and searched by DuckDB on the files of runs.
 
-Nothing of a run is held in memory but the results of a few searches: DuckDB reads the columns and
-row groups that a question needs, under a memory limit.
+DuckDB reads the columns and row groups that a question needs, under a memory limit. What is kept:
+the results of a few searches, and the joined instances of the pairs of runs that were asked for
+last, since to read and join a million takes longer than to filter and sort them.
 """
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,9 @@ PAGE = 50
 MEMORY = "400MB"
 # Results of searches that are kept, so that turning pages does not search again.
 KEPT = 16
+# Pairs of runs that are kept joined, each 60 MB a million instances; DuckDB moves to disk what
+# exceeds its memory.
+PAIRS = 4
 
 # Where filters of samples find their documents: the file, and its column that is true.
 SAMPLES = {
@@ -31,10 +37,24 @@ SAMPLES = {
 # The texts of all samples of an answer.
 _TEXTS = "try_cast(samples as json)->>'$[*][0]'"
 # An instance that could not be scored has no value.
-_SIDE = """{name} as (
-    select doc_id, native_id, cluster, status,
+_SIDE = """(
+    select doc_id, native_id, {cluster} status,
            case when status = 'error' then null else value end as {value}
     from read_parquet(?) where task = ? and metric = ?)"""
+# Where the data of two runs differ, the names of their questions do, too.
+_PAIR = (
+    "select a.*, b.w, b.status as other_status "
+    "from {a} as a left join {b} as b using (doc_id, native_id)"
+)
+
+
+class _Pair:
+    """A table in DuckDB's memory, dropped when nobody holds this any more."""
+
+    def __init__(self, database: "duckdb.DuckDBPyConnection", name: str):
+        self.name = name
+        drop = weakref.finalize(self, database.cursor().execute, f"drop table if exists {name}")
+        drop.atexit = False
 
 
 class Instances:
@@ -49,6 +69,9 @@ class Instances:
         self._database.execute("set temp_directory = ?", [str(folder)])
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
+        self._pairs: OrderedDict[tuple[object, ...], _Pair] = OrderedDict()
+        self._joining = threading.Lock()
+        self._numbers = count()
 
     def counts(self, asked: Asked) -> dict[str, int]:
         """How many instances each filter that applies leaves."""
@@ -102,10 +125,12 @@ class Instances:
         from olmeval.stats.mean import paired_difference
 
         clustered = asked.result.get("clusters") is not None
-        found = self._query(
-            asked,
-            f"select v, w, {'cluster::varchar' if clustered else 'null'} as cluster from rows "
+        source, values = _source(asked, "cluster," if clustered else "")
+        found = self._execute(
+            self._database.cursor(),
+            f"select v, w{', cluster::varchar as cluster' if clustered else ''} from ({source}) "
             "where v is not null and w is not null",
+            values,
         ).fetchnumpy()
         v, w = found["v"], found["w"]
         if not len(v):
@@ -128,19 +153,8 @@ class Instances:
     ) -> "duckdb.DuckDBPyConnection":
         """``select`` over ``rows``, all instances of the task, and ``listed``, those asked for."""
         cursor = self._database.cursor()
-        parts = [_SIDE.format(name="a", value="v"), _SIDE.format(name="b", value="w")]
-        other = asked.other or asked.run
-        values: list[object] = []
-        for run in (asked.run, other):
-            values += [str(run.path / "instances.parquet"), asked.task, asked.metric]
-        if asked.other is None:
-            joined = "select a.*, null::double as w, null::varchar as other_status from a"
-        else:
-            # Where the data of two runs differ, the names of their questions do, too.
-            joined = (
-                "select a.*, b.w, b.status as other_status "
-                "from a left join b using (doc_id, native_id)"
-            )
+        pair = None if asked.other is None else self._pair(asked)
+        source, values = _source(asked) if pair is None else (f"from {pair.name}", [])
         where = f"({FILTERS[asked.filter]})"
         if asked.text:
             cursor.register("hits", self._hits(asked))
@@ -148,8 +162,27 @@ class Instances:
         for name in {*filters, asked.filter} & COUNTED.keys():
             docs = self._length_limited(asked) if name == "length" else self._marked(asked, name)
             cursor.register(name, docs)
-        parts += [f"rows as ({joined})", f"listed as (select * from rows where {where})"]
-        return self._execute(cursor, f"with {', '.join(parts)} {select}", values)
+        parts = f"rows as ({source}), listed as (select * from rows where {where})"
+        return self._execute(cursor, f"with {parts} {select}", values)
+
+    def _pair(self, asked: Asked) -> _Pair:
+        """The joined instances of two runs, read once for as long as their files are the same."""
+        runs = [run for run in (asked.run, asked.other) if run is not None]
+        files = [run.path / "instances.parquet" for run in runs]
+        key = (asked.task, asked.metric, *((file, _stamp(file)) for file in files))
+        with self._joining:  # a page and its counts are asked for at the same time
+            pair = self._pairs.get(key)
+            if pair is None:
+                pair = _Pair(self._database, f"pair_{next(self._numbers)}")
+                source, values = _source(asked)
+                self._execute(
+                    self._database.cursor(), f"create table {pair.name} as {source}", values
+                )
+                self._pairs[key] = pair
+            self._pairs.move_to_end(key)
+            while len(self._pairs) > PAIRS:
+                self._pairs.popitem(last=False)
+        return pair
 
     def _hits(self, asked: Asked) -> "pa.Table":
         """The documents whose prompt, choices, answers or name hold the text that is searched.
@@ -195,7 +228,8 @@ class Instances:
         import pyarrow as pa
 
         runs = [run for run in (asked.run, asked.other) if run is not None]
-        key = (asked.task, where, text, *((run.id, _stamp(run)) for run in runs))
+        files = [run.path / "requests.parquet" for run in runs]
+        key = (asked.task, where, text, *((file, _stamp(file)) for file in files))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -275,5 +309,17 @@ def task_rows(path: Path, task: str) -> tuple[int, int]:
     return (0 if first is None else first), last
 
 
-def _stamp(run: Entry) -> float:
-    return (run.path / "requests.parquet").stat().st_mtime
+def _source(asked: Asked, cluster: str = "") -> tuple[str, list[object]]:
+    """SQL of all instances of the task, and its values; ``cluster``: a column to have besides."""
+    a, b = _SIDE.format(value="v", cluster=cluster), _SIDE.format(value="w", cluster="")
+    values: list[object] = [str(asked.run.path / "instances.parquet"), asked.task, asked.metric]
+    if asked.other is None:
+        return f"select *, null::double as w, null::varchar as other_status from {a}", values
+    beside = [str(asked.other.path / "instances.parquet"), asked.task, asked.metric]
+    return _PAIR.format(a=a, b=b), values + beside
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Changes when the file is written again."""
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size, about.st_ino
