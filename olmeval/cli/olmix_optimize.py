@@ -137,7 +137,7 @@ def _print(p: "Proposal", level: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from olmeval.mixing.proposal import span
+    from olmeval.mixing.uncertainty import span
 
     spread = p.uncertainty.shares if p.uncertainty else {}
     refits = f"{span(p.uncertainty.refits, 0.9)} of refits" if p.uncertainty else "refits"

@@ -1,54 +1,29 @@
 """The mixture that a fitted swarm asks for, with what it promises and how far to believe that."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from olmeval.errors import UserError
-from olmeval.mixing.bootstrap import DEFAULT_REFITS, Refits, oracle_of, refit_on_samples
+from olmeval.mixing.binding import Binding, bindings
+from olmeval.mixing.bootstrap import DEFAULT_REFITS, oracle_of, refit_on_samples
 from olmeval.mixing.convex import Optimum, optima
 from olmeval.mixing.design import Design, extrapolation, nearest_distance
 from olmeval.mixing.fitting import UNPREDICTABLE, MixtureFit
-from olmeval.mixing.problem import Constraints, known, without
+from olmeval.mixing.problem import Constraints, known
 from olmeval.mixing.regressors.base import conformal_halfwidth, hellinger
 from olmeval.mixing.search import obey, search
 from olmeval.mixing.second import second_opinion
 from olmeval.mixing.tables import target_place
+from olmeval.mixing.uncertainty import Uncertainty, uncertainty_of
 
 Array = NDArray[np.float64]
 KL = 0.05
 """As Olmix has it (arXiv:2602.12237, research question 7)."""
 NEIGHBOURHOOD = 0.1
 """The rows nearest to a proposal, among which optimism is measured."""
-
-
-@dataclass(frozen=True)
-class Binding:
-    """An end that holds a share back. ``gain``: by how much the objective would fall without it,
-    and ``share`` the domain's share then (None for families that are searched)."""
-
-    domain: str
-    kind: Literal["tokens", "maximum", "minimum", "group"]
-    at: float
-    gain: float | None = None
-    share: float | None = None
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """From refits on resampled swarms. ``gain`` holds 95 % of the refits and ``shares``, by domain,
-    90 % of their optima, as far as so many refits have such quantiles (:func:`span`); ``optimism``
-    is how much lower refits see their own optima than the full fit does."""
-
-    refits: int
-    shares: dict[str, tuple[float, float]]
-    gain: tuple[float, float]
-    beats_natural: float
-    beats_best_row: float
-    optimism: float | None
 
 
 @dataclass(frozen=True)
@@ -144,7 +119,7 @@ def propose(
             f"{opinion.whose} put the optimum before natural in {100 * opinion.agree:.0f} % of "
             f"refits: the mixture goes {100 * opinion.kept:.0f} % of the way there"
         )
-    held = _hold(fit, law, constraints, q, kl, optimum, x)
+    held = bindings(fit, law, constraints, q, kl, optimum, x)
     count = DEFAULT_REFITS[fit.model.family] if refits is None else refits
     samples = refit_on_samples(fit.model, count, seed) if count else None
     rows_cost = fit.table.losses() @ w
@@ -157,7 +132,7 @@ def propose(
     uncertainty, conservative = None, None
     if samples is not None:
         same = fit.model.convex and not worst and not limits
-        uncertainty, cautious = _uncertainty(
+        uncertainty, cautious = uncertainty_of(
             fit, samples, law, constraints, q, kl, np.stack([x, center, best_row]), same
         )
         conservative = outlook(fit, w, cautious) if cautious is not None else None
@@ -179,19 +154,6 @@ def propose(
         design=fit.design,
         warnings=(*notes, *extrapolation(x, fit.table.X, fit.table.domains)),
     )
-
-
-def span(refits: int, level: float) -> str:
-    """What the ends over refits are called: "95 %" takes 40 refits or more, fewer have a range."""
-    return f"{100 * level:g} %" if refits * (1 - level) >= 2 - 1e-9 else "range"
-
-
-def _ends(values: Array, level: float) -> Array:
-    """Quantiles (2, ...) over the first axis, or least and most where refits are too few."""
-    if span(len(values), level) == "range":
-        return np.stack([values.min(axis=0), values.max(axis=0)])
-    ends: Array = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return ends
 
 
 def target_weights(fit: MixtureFit, weights: Mapping[str, float] | None) -> Array:
@@ -324,101 +286,6 @@ def _searched(
         return scored
 
     return search(score, fit.table.X, constraints, center[None], seed)
-
-
-def _hold(
-    fit: MixtureFit, w: Array, constraints: Constraints, q: Array, kl: float,
-    optimum: Optimum | None, x: Array,
-) -> list[Binding]:  # fmt: skip
-    """The ends that hold shares back, dearest first."""
-    upper, held = constraints.upper, []
-    for i, domain in enumerate(constraints.domains):
-        low, top = float(constraints.minimum[i]), float(upper[i])
-        if x[i] >= top - 1e-6 and low < top < 1:
-            kind: Literal["tokens", "maximum"] = (
-                "tokens" if top < constraints.maximum[i] else "maximum"
-            )
-            binding, looser = Binding(domain, kind, top), without(constraints, i)
-        elif low > 0 and x[i] <= low + 1e-6 and low < top:
-            minimum = constraints.minimum.copy()
-            minimum[i] = 0.0
-            binding, looser = Binding(domain, "minimum", low), replace(constraints, minimum=minimum)
-        else:
-            continue
-        if optimum is not None:
-            other = optima(oracle_of(fit.model, w[None]), [looser], q[None], kl)[0]
-            gain = optimum.value - other.value
-            binding = replace(binding, gain=gain, share=float(other.x[i]))
-        held.append(binding)
-    rows, low_ends, high_ends = constraints.membership()
-    sums = rows @ x
-    for group, total, a, b in zip(constraints.groups, sums, low_ends, high_ends, strict=True):
-        held += [Binding(group.name, "group", float(a))] * bool(a > 0 and total <= a + 1e-6)
-        held += [Binding(group.name, "group", float(b))] * bool(b < 1 and total >= b - 1e-6)
-    return sorted(held, key=lambda b: -(b.gain or 0.0))
-
-
-def _uncertainty(
-    fit: MixtureFit, samples: Refits, w: Array, constraints: Constraints, q: Array, kl: float,
-    compared: Array, convex: bool,
-) -> tuple[Uncertainty, Array | None]:  # fmt: skip
-    """``compared`` (3, m): the proposal, the natural mixture, the best row."""
-    seen = samples.objective(compared, w)  # (B, 3)
-    gains = seen[:, 1] - seen[:, 0]
-    shares: dict[str, tuple[float, float]] = {}
-    optimism, cautious = None, None
-    if convex:
-        own = np.stack([o.x for o in samples.optima(w, constraints, q, kl)])
-        ends = _ends(own, 0.9)
-        shares = {d: (float(a), float(b)) for d, a, b in zip(fit.table.domains, *ends, strict=True)}
-        promised = np.diag(samples.objective(own, w))
-        optimism = float((fit.model.predict(own) @ w - promised).mean())
-        cautious = conservative_optimum(samples, w, constraints, q, kl)
-    low, high = _ends(gains, 0.95)
-    return (
-        Uncertainty(
-            refits=len(samples),
-            shares=shares,
-            gain=(float(low), float(high)),
-            beats_natural=float((gains > 0).mean()),
-            beats_best_row=float((seen[:, 0] < seen[:, 2]).mean()),
-            optimism=optimism,
-        ),
-        cautious,
-    )
-
-
-def conservative_optimum(
-    samples: Refits, w: Array, constraints: Constraints, q: Array, kl: float
-) -> Array | None:
-    """The mixture (m,) of least entropic risk over refits of a log-linear law; None for others.
-
-    Minimises (1 / a) log mean_b exp(a F_b(x)) + kl KL, which is convex and close to the mean plus
-    a / 2 times the variance over refits (Foellmer and Schied, "Stochastic Finance", example 4.34);
-    a is 4 over the refits' standard deviation at the natural mixture.
-    """
-    from olmeval.mixing.regressors.loglinear import weighted_exponentials
-
-    if samples.theta is None:
-        return None
-    theta = samples.theta[:100]
-    count = len(theta)
-    rows = np.broadcast_to(w, (count, len(w)))
-    spread = float(samples.objective(_obeying(q, constraints)[None], w)[:, 0].std())
-    a = 4 / max(spread, 1e-9)
-
-    def risk(x: Array) -> tuple[Array, Array, Array]:
-        every = np.broadcast_to(x, (count, x.shape[1]))
-        f, g, H = weighted_exponentials(theta[:, :, 0], theta[:, :, 1:], every, rows)
-        p = np.exp(a * (f - f.max()))
-        value = f.max() + np.log(p.mean()) / a
-        p /= p.sum()
-        slope = p @ g
-        bend = np.einsum("b,bij->ij", p, H)
-        bend += a * ((g * p[:, None]).T @ g - np.outer(slope, slope))
-        return np.array([value]), slope[None], bend[None]
-
-    return optima(risk, [constraints], q[None], kl)[0].x
 
 
 def _local_error(fit: MixtureFit, w: Array, x: Array) -> float:

@@ -17,8 +17,8 @@ from olmeval.files import write_json, write_text
 from olmeval.mixing.effects import Effects, effects_at
 from olmeval.mixing.fitting import MixtureFit
 from olmeval.mixing.names import short_names
-from olmeval.mixing.proposal import span
 from olmeval.mixing.regressors.base import cross_coverage
+from olmeval.mixing.uncertainty import span
 from olmeval.reports.mixing_charts import figures_of, shares_of
 from olmeval.reports.page import document, section
 from olmeval.reports.tables import breakable, grid

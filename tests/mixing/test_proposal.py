@@ -17,10 +17,11 @@ from olmeval.mixing.fitting import MixtureFit, fit_swarm
 from olmeval.mixing.output import save_mix
 from olmeval.mixing.priors import Priors, load_priors, save_priors
 from olmeval.mixing.problem import make_constraints
-from olmeval.mixing.proposal import propose, span
+from olmeval.mixing.proposal import propose
 from olmeval.mixing.regressors.base import hellinger
 from olmeval.mixing.sweeps import pareto_front, sweep
 from olmeval.mixing.tables import SwarmTable
+from olmeval.mixing.uncertainty import span
 from olmeval.trainer.recipe import MixFile
 
 Array = NDArray[np.float64]
