@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from olmeval.cli.completion import complete_tasks
-from olmeval.cli.lm_eval import translated
+from olmeval.cli.lm_eval import ForeignCommand, translated
 from olmeval.cli.options import (
-    GreedyCommand,
     batch_size,
     parse_limit,
     parse_pairs,
@@ -41,7 +40,7 @@ KNOWN_AS = {
 }
 
 
-@click.command(cls=GreedyCommand, epilog=EPILOG, known_as=KNOWN_AS)
+@click.command(cls=ForeignCommand, epilog=EPILOG, known_as=KNOWN_AS)
 @click.option(
     "--model",
     "-m",

@@ -1,5 +1,6 @@
 """Command lines of lm-evaluation-harness: what ``--model`` and ``--model_args`` mean there."""
 
+import re
 import shlex
 from dataclasses import asdict
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from olmeval.cli.lm_eval import translated
+from olmeval.cli.lm_eval import GRANTED, INSTEAD, translated
 from olmeval.cli.run import run
 from olmeval.engine import evaluate
 from olmeval.errors import UserError
+from tests.docs.test_pages_true import mistakes
 
 
 class Asked(Exception):
@@ -60,9 +62,42 @@ def test_vllm_and_servers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("hf", {"dtype": "float32"}, "need pretrained=DIR_OR_ID"),
         ("local-completions", {"model": "m"}, "need base_url=URL"),
         ("hf", {"pretrained": "x", "dtyp": "f"}, "dtyp: .*did you mean 'dtype'"),
-        ("hf", {"pretrained": "x", "trust_remote_code": True}, "trust_remote_code: no option"),
+        ("hf", {"pretrained": "x", "trust_remote_code": True}, "trust_remote_code is no option"),
+        ("hf", {"pretrained": "x", "revision": "main"}, "hf download ORG/NAME --revision"),
     ],
 )
 def test_what_has_no_counterpart_is_said(model: str, args: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         translated([model], args)
+
+
+def test_a_wish_that_is_granted_anyway_is_said_and_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = "-M hf -a pretrained=ckpt -t arc_easy --log_samples --confirm_run_unsafe_code"
+    told = asked(line, monkeypatch)
+    assert told["models"] == ["ckpt"] and told["specs"] == ["arc_easy"]
+    result = CliRunner().invoke(run, shlex.split("-m nowhere -t arc_easy --log_samples"))
+    assert "--log_samples: every answer is kept" in result.stderr
+    assert "log_samples" not in result.stdout
+
+
+@pytest.mark.parametrize("flag", sorted(INSTEAD))
+def test_a_flag_without_counterpart_names_what_to_use(
+    flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As it is typed there, with underscores, and with a value behind it.
+    for typed in (flag, flag.replace("-", "_").replace("__", "--")):
+        with pytest.raises(UserError, match=f"^{flag} is no option here: "):
+            asked(f"-m ckpt -t arc_easy {typed if flag[1] == '-' else flag} 1", monkeypatch)
+
+
+def test_what_is_said_to_use_exists() -> None:
+    ours = {name for param in run.params for name in param.opts}
+    assert not (set(INSTEAD) | set(GRANTED)) & ours
+    for sentence in INSTEAD.values():
+        for words in re.findall(r"`(olmeval [a-z -]+)", sentence):
+            assert mistakes(shlex.split(words)) == [], sentence
+        for flag in re.findall(r"(?<![\w-])(--[a-z-]+)", re.sub(r"`[^`]*`", "", sentence)):
+            if "hf download" not in sentence:
+                assert flag in ours | {"--debug"}, sentence
