@@ -21,7 +21,9 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000  # SECCOMP_RET_*
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
-_NEW_NAMESPACE = 0x7E020000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
+# CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET; and CLONE_PARENT: a child of the zygote, which does
+# not know of it, is never reaped and holds its namespaces for ever.
+_CLONE_DENIED = 0x7E020000 | 0x8000
 _AF_UNIX, _TIOCSTI, _TIOCLINUX = 1, 0x5412, 0x541C
 
 # name: (x86_64, aarch64); -1 where the machine has none.
@@ -52,14 +54,14 @@ _ABSENT: dict[str, tuple[int, int]] = {  # answered as if the kernel had no such
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    # Signals that say what they like of their sender.
+    "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
 }  # fmt: skip
 _CLONE, _SOCKETPAIR, _IOCTL = (56, 220), (53, 199), (16, 29)
 # Without a pid namespace: nothing leaves the process group by which a run is killed.
 _GROUPS: dict[str, tuple[int, int]] = {"setsid": (112, 157), "setpgid": (109, 154)}
 _SIGNALS = [(62, 129), (234, 131), (200, 130)]  # kill, tgkill, tkill: first argument a process
-_SIGNALS_ABSENT: dict[str, tuple[int, int]] = {
-    "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "pidfd_open": (434, 434),
-}  # fmt: skip
+_SIGNALS_ABSENT: dict[str, tuple[int, int]] = {"pidfd_open": (434, 434)}
 
 
 def supported(machine: str = os.uname().machine) -> bool:
@@ -98,7 +100,7 @@ def program(
         code.extend(body)
         code.append((_RETURN, 0, 0, _ALLOW if tests[-1][2] != _ALLOW else eperm))
 
-    check(_CLONE, 0, [(_ANY_BIT, _NEW_NAMESPACE, eperm)])
+    check(_CLONE, 0, [(_ANY_BIT, _CLONE_DENIED, eperm)])
     check(_SOCKETPAIR, 0, [(_EQUAL, _AF_UNIX, _ALLOW)])
     check(_IOCTL, 1, [(_EQUAL, _TIOCSTI, eperm), (_EQUAL, _TIOCLINUX, eperm)])
     denied, absent = dict(_DENIED), dict(_ABSENT)

@@ -21,6 +21,7 @@ from olmeval.sandbox.inside import system
 NEW = system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 REQUEST = struct.Struct("QQ?")  # bytes and inodes of /tmp, whether all of /proc is needed
 READY = b"+"
+SI_USER = 0  # asm-generic/siginfo.h: the kernel itself says who sent the signal
 
 
 class Boxes:
@@ -103,7 +104,8 @@ def _first_process(zygote: socket.socket, size: int, inodes: int, all_of_proc: b
         system.drop_capabilities()
         zygote.send(READY)
         while True:
-            if signal.sigwaitinfo([signal.SIGUSR1]).si_pid:
+            said = signal.sigwaitinfo([signal.SIGUSR1])
+            if said.si_pid or said.si_code != SI_USER:
                 continue  # from inside; the zygote's id cannot be seen from here, and is 0
             with suppress(ProcessLookupError):
                 while True:
