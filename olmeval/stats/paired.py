@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 # Entries of one block of random signs or indices: 32 MB of numbers at a time.
 BLOCK = 4_000_000
+# Entries that are made numbers of at a time, so that they stay in the processor's cache.
+CACHED = 500_000
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -37,10 +39,21 @@ def sign_flip(sums: ArrayLike, random: np.random.Generator, samples: int = 10_00
     block = max(1, BLOCK // len(x))
     for start in range(0, samples, block):
         count = min(block, samples - start)
-        signs = random.integers(0, 2, size=(count, len(x)), dtype=np.int8)
-        totals = 2 * (signs @ x) - x.sum()
-        extreme += int((np.abs(totals) >= observed - slack).sum())
+        flipped = _coins(random, count * len(x)).reshape(count, len(x))
+        step = max(1, CACHED // len(x))
+        for row in range(0, count, step):
+            totals = 2 * (flipped[row : row + step] @ x) - x.sum()
+            extreme += int((np.abs(totals) >= observed - slack).sum())
     return (1 + extreme) / (1 + samples)
+
+
+def _coins(random: np.random.Generator, count: int) -> NDArray[np.bool_]:
+    """Fair coins [count]: those of ``random.integers(0, 2, count, np.int8)``, three times as fast.
+
+    Both take the highest bit of every random byte.
+    """
+    words = random.integers(0, 2**32, size=-(-count // 4), dtype=np.uint32)
+    return words.view(np.int8)[:count] < 0
 
 
 def cluster_sums(

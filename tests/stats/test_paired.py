@@ -42,6 +42,22 @@ def test_sign_flip_p_values_are_uniform_without_a_difference() -> None:
     assert stats.kstest(p, "uniform").pvalue > 0.001
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 90, 850, 999, 4001, 900_001])
+def test_sign_flips_are_of_the_plain_definition(n: int) -> None:
+    """The draws that generator.integers makes, multiplied out: the same p, and the same state."""
+    sums = np.random.default_rng(n).standard_normal(n) + 1 / np.sqrt(n)
+    mine, plain = np.random.default_rng(7), np.random.default_rng(7)
+    samples = 10_000 if n < 5000 else 20
+    block, extreme = max(1, 4_000_000 // n), 0
+    for start in range(0, samples, block):
+        size = (min(block, samples - start), n)
+        signs = plain.integers(0, 2, size=size, dtype=np.int8)
+        totals = 2 * (signs @ sums) - sums.sum()
+        extreme += int((np.abs(totals) >= abs(sums.sum()) - 1e-9 * np.abs(sums).sum()).sum())
+    assert sign_flip(sums, mine, samples) == (1 + extreme) / (1 + samples)
+    assert mine.integers(2**62) == plain.integers(2**62)
+
+
 def test_bootstrap_of_means() -> None:
     random = np.random.default_rng(2)
     for values in (random.integers(-1, 2, 500).astype(float), random.standard_normal(1500)):
