@@ -4,6 +4,7 @@ A file written here is either absent, the old version or the new one, at whateve
 process dies: temporary file in the same folder, fsync, rename, fsync of the folder.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from olmeval.errors import CorruptFileError, UserError
+
+# What a file system without hard links answers to one.
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
 
 @contextmanager
@@ -119,9 +123,51 @@ def write_text(path: Path, text: str) -> None:
         tmp.write_text(text, encoding="utf-8")
 
 
+def write_new(path: Path, text: str) -> bool:
+    """Writes UTF-8 text atomically where no file is; False, and nothing, where there is one.
+
+    Of several processes that try at once, one succeeds.
+    """
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        tmp.write_text(text, encoding="utf-8")
+        fsync(tmp)
+        # A rename would replace what another process has written meanwhile.
+        os.link(tmp, path)
+        fsync(path.parent)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+        return _write_exclusively(path, text)
+    finally:
+        with suppress(OSError):
+            tmp.unlink(missing_ok=True)
+    return True
+
+
+def _write_exclusively(path: Path, text: str) -> bool:
+    """:func:`write_new` on a file system without links: exclusive, but not atomic."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+    fsync(path)
+    return True
+
+
+def json_text(value: Any) -> str:
+    """JSON as all files here have it; key order is kept, floats round-trip."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically; key order is kept, floats round-trip."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes JSON (:func:`json_text`) atomically."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:

@@ -1,5 +1,6 @@
-"""Locks between processes."""
+"""Locks between processes, and files that one of several writes."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from olmeval.errors import UserError
-from olmeval.files import locked, try_lock
+from olmeval.files import locked, try_lock, write_new
 
 COUNT = """
 import sys
@@ -56,3 +57,40 @@ def test_folders_without_writing_or_locks_are_named(
     expected = r"cannot lock '.*lock': No locks available; choose a folder"
     with pytest.raises(UserError, match=expected), locked(tmp_path / "lock"):
         pass
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from olmeval.files import write_new
+while not Path("go").exists():
+    time.sleep(0.001)
+print([write_new(Path(f"{k}.json"), sys.argv[1]) for k in range(100)])
+"""
+
+
+def test_each_new_file_is_written_by_one_process(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", CLAIM, str(k) * 5000], cwd=tmp_path,
+                         stdout=subprocess.PIPE, text=True)
+        for k in range(3)
+    ]  # fmt: skip
+    (tmp_path / "go").write_text("")
+    written = [eval(process.communicate()[0]) for process in processes]
+    for k, by in enumerate(zip(*written, strict=True)):
+        assert sum(by) == 1
+        assert (tmp_path / f"{k}.json").read_text() == str(by.index(True)) * 5000
+    assert len(list(tmp_path.iterdir())) == 101
+
+
+def test_a_new_file_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    assert write_new(tmp_path / "a", "first") and not write_new(tmp_path / "a", "second")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "first"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write '.*file/a'"):
+        write_new(tmp_path / "file" / "a", "text")

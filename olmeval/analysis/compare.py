@@ -149,13 +149,14 @@ def check_same_questions(task: str, left: Run, right: Run) -> None:
     if left.metrics["tasks"][task]["hash"] != right.metrics["tasks"][task]["hash"]:
         raise UserError(
             f"'{left.path}' and '{right.path}' were asked different questions in '{task}'; "
-            "run both again with one version of the task and one --limit"
+            "run both again with one version of the task and one --limit, or name only folders "
+            "that had the same"
         )
 
 
 def run_name(run: Run) -> str:
     """The trained run's name where the checkpoint says it, else the folder's."""
-    return str(run.info["model"]["metadata"].get("run", run.path.name))
+    return run.name
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

@@ -62,10 +62,10 @@ def compare(
     from olmeval.analysis.compare import compare_runs, compare_suites, flipped, groups_table
     from olmeval.errors import UserError
     from olmeval.files import atomic_path
-    from olmeval.results.run import find_runs
+    from olmeval.results.run import find_runs, joined
     from olmeval.results.table import load_table
 
-    runs = find_runs(paths)
+    runs = joined(find_runs(paths))
     if len(runs) < 2:
         raise UserError(f"'{paths[0]}' is one run; give two or more to compare")
     noise = load_table(checkpoints) if checkpoints else None

@@ -104,9 +104,9 @@ def questions(
 
     from olmeval.analysis.sample_size import sample_size_curve
     from olmeval.analysis.suite_file import write_suite
-    from olmeval.results.run import find_runs
+    from olmeval.results.run import find_runs, joined
 
-    runs = find_runs(paths or (Path("runs"),))
+    runs = joined(find_runs(paths or (Path("runs"),)))
     done = [run for run in runs if (run.path / "metrics.json").exists()]
     found = sample_size_curve(done, last, draws=draws, enough=keep, seed=seed)
     if tasks:

@@ -83,11 +83,13 @@ def _export_runs(paths: tuple[Path, ...], format_: str, output: Path, chosen: ob
     from olmeval.errors import UserError
     from olmeval.results.export import export_runs
     from olmeval.results.export_card import export_cards
-    from olmeval.results.run import find_runs
+    from olmeval.results.run import find_runs, joined
 
     if chosen:
         raise UserError(f"--format {format_} writes whole runs; --task, --metric and --map do not")
     runs = find_runs(paths)
+    if format_ == "model-card":
+        runs = joined(runs)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("exporting runs", total=len(runs))
 

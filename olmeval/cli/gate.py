@@ -43,11 +43,11 @@ def record(
     makes every later one look worse.
     """
     from olmeval.analysis.gate_baseline import record as record_baseline
-    from olmeval.results.run import find_runs
+    from olmeval.results.run import find_runs, joined
     from olmeval.results.table import load_table
 
     table = load_table(checkpoints) if checkpoints else None
-    *earlier, latest = find_runs(paths)
+    *earlier, latest = joined(find_runs(paths))
     baseline = record_baseline(latest, output, table, last, earlier)
     noisy = sum(s.noise is not None for s in baseline.tasks.values())
     if as_json:
@@ -130,9 +130,9 @@ def check(
 def _only_run(path: Path) -> "Run":
     """The run at ``path``, or the only one in it."""
     from olmeval.errors import UserError
-    from olmeval.results.run import find_runs
+    from olmeval.results.run import find_runs, joined
 
-    runs = find_runs([path])
+    runs = joined(find_runs([path]))
     if len(runs) > 1:
         raise UserError(f"'{path}' holds {len(runs)} runs, such as '{runs[-1].path}'; give one")
     return runs[0]

@@ -184,7 +184,8 @@ def run(
 ) -> None:
     """Evaluate one checkpoint or many on tasks.
 
-    A run that was interrupted, even killed, continues when the same command is given again.
+    A run that was interrupted, even killed, continues when the same command is given again. Other
+    tasks, or another limit, of the same checkpoint go to OUTPUT/NAME-2 and so on.
     """
     from olmeval.cli.dry_run import print_dry_run
     from olmeval.cli.results import print_table
@@ -237,8 +238,8 @@ def run(
     except KeyboardInterrupt:
         click.echo("interrupted; the same command continues from here", err=True)
         sys.exit(130)
-    table = long_table(runs)
     if as_json:
-        click.echo(json.dumps(records(table), indent=2))
+        rows = [{**row, "folder": str(one.path)} for one in runs for row in records(one.table())]
+        click.echo(json.dumps(rows, indent=2))
     else:
-        print_table(table, runs)
+        print_table(long_table(runs), runs)

@@ -10,6 +10,7 @@ from olmeval.engine.dry_run import DryRun, dry_run
 from olmeval.engine.folder import RunFolder
 from olmeval.engine.infer import about, model_key
 from olmeval.engine.opening import Opened, open_model
+from olmeval.engine.place import Place, moves
 from olmeval.engine.prepare import Part, Prepared
 from olmeval.engine.progress import Bars
 from olmeval.engine.settings import Execution, Settings
@@ -36,6 +37,7 @@ def evaluate(
     store: str | Path | None = None,
     task_paths: Sequence[str | Path] = (),
     allow_errors: bool = False,
+    beside: bool = True,
     progress: bool = False,
 ) -> Run:
     """Scores one checkpoint on ``tasks``; see :func:`evaluate_many`.
@@ -47,7 +49,8 @@ def evaluate(
         raise UserError(f"'{model}' holds {len(found)} checkpoints; use evaluate_many, or name one")
     return evaluate_many(
         [model], tasks, output=output, limit=limit, settings=settings, execution=execution,
-        store=store, task_paths=task_paths, allow_errors=allow_errors, progress=progress,
+        store=store, task_paths=task_paths, allow_errors=allow_errors, beside=beside,
+        progress=progress,
     )[0]  # fmt: skip
 
 
@@ -62,14 +65,17 @@ def evaluate_many(
     store: str | Path | None = None,
     task_paths: Sequence[str | Path] = (),
     allow_errors: bool = False,
+    beside: bool = True,
     progress: bool = False,
 ) -> list[Run]:
     """Scores every checkpoint that ``models`` name; one run folder each, ``output/<name>``.
 
     A folder that already holds the same question's answers is not computed again; whatever
-    ``store`` (default: :func:`store_dir`) holds of the others is used. ``limit`` takes so many
-    documents of each task (int) or that fraction (float). ``execution`` says where the work is
-    done; the numbers are the same everywhere.
+    ``store`` (default: :func:`store_dir`) holds of the others is used. Where ``output/<name>``
+    holds other tasks, or another limit, the run goes to ``output/<name>-2`` and so on
+    (:attr:`Run.path` says where), or is refused unless ``beside``; other weights, data or settings
+    are always refused. ``limit`` takes so many documents of each task (int) or that fraction
+    (float). ``execution`` says where the work is done; the numbers are the same everywhere.
 
     A checkpoint that cannot be loaded does not stop the others: its ``run.json`` says ``failed``,
     and a :class:`UserError` is raised at the end. Instances that could not be scored are errors:
@@ -86,10 +92,12 @@ def evaluate_many(
         tasks, limit, [Path(p) for p in task_paths], settings.max_new_tokens, settings.running
     )
     with Bars(progress, [w.task.name for w in work.tasks], len(wanted)) as bars:
-        session = Session(work, Path(output), settings, limit, Path(store or store_dir()), bars)
+        session = Session(
+            work, Path(output), settings, limit, Path(store or store_dir()), bars, beside
+        )
         session.run(wanted, execution)
     _raise_failures(session.failures, len(wanted))
-    runs = [Run(Path(output) / m.checkpoint.name) for m in wanted]
+    runs = [Run(session.places[m.checkpoint.name].path) for m in wanted]
     if not allow_errors:
         _raise_errors(runs)
     return runs
@@ -171,15 +179,19 @@ class Session:
         limit: int | float | None,
         store: Path,
         bars: Bars,
+        beside: bool = True,
     ):
         self.work, self.output, self.settings, self.limit = work, output, settings, limit
-        self.store, self.bars = store, bars
+        self.store, self.bars, self.beside = store, bars, beside
         self.failures: dict[str, str] = {}
+        self.places: dict[str, Place] = {}
         self._parts: dict[tuple[int, int], list[Part]] = {}
 
     def run(self, models: Sequence[Model], execution: Execution) -> None:
         """Answers and scores what is missing of ``models``."""
         runs = [run for model in models if (run := self._open(model)) is not None]
+        if moved := moves(list(self.places.values())):
+            self.bars.say(moved)
         try:
             with make_executor(
                 execution.executor,
@@ -217,7 +229,8 @@ class Session:
             "backend": model.backend,
             **self.settings.numbers,
         }
-        folder = RunFolder.open(self.output / name, opened.info, asked)
+        folder = RunFolder.open(self.output, opened.info, asked, self.beside)
+        self.places[name] = folder.place
         if folder.complete:
             self.bars.end(name)
             return None
@@ -228,7 +241,9 @@ class Session:
             self.settings.batch_size,
             self.settings.window_overlap,
         )
-        folder.write_status("running", self.work, opened.tokenizer.hash)
+        while not folder.begin(self.work, opened.tokenizer.hash):
+            folder = RunFolder.open(self.output, opened.info, asked, self.beside)
+        self.places[name] = folder.place
         self.bars.begin(name, prepared.questions)
         return Pending(model, opened, prepared, folder)
 

@@ -11,11 +11,11 @@ from olmeval import __version__
 from olmeval.backends.base import ModelInfo
 from olmeval.engine.collect import collect
 from olmeval.engine.grade_code import Running, environment_of
+from olmeval.engine.place import Place, find_place
 from olmeval.engine.prepare import Prepared
 from olmeval.engine.score import TaskScore, instance_table, score_task
 from olmeval.engine.work import Work
-from olmeval.errors import UserError
-from olmeval.files import atomic_path, make_dir, read_json, write_json
+from olmeval.files import atomic_path, json_text, make_dir, write_json, write_new, write_text
 from olmeval.results.answers import ROW_GROUP, Answers, write_answers
 from olmeval.results.suites import answered, score_suites
 
@@ -29,59 +29,73 @@ VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "ray", "numpy", "pyar
 
 @dataclass
 class RunFolder:
-    """The folder ``path`` of one model's run.
+    """The folder of one model's run.
 
     ``info`` is what is known of the model, more once it has been loaded.
     """
 
-    path: Path
+    place: Place
     info: ModelInfo
     asked: dict[str, Any]
     started: str
     complete: bool
 
+    @property
+    def path(self) -> Path:
+        return self.place.path
+
     @classmethod
-    def open(cls, path: Path, info: ModelInfo, asked: dict[str, Any]) -> "RunFolder":
-        """Makes or continues the folder; :class:`UserError` when it holds another question."""
-        make_dir(path)
-        earlier = read_json(path / "run.json") if (path / "run.json").exists() else None
-        if earlier is not None and earlier["asked"] != asked:
-            raise UserError(
-                f"'{path}' holds a run with {_first_difference(earlier['asked'], asked)}; choose "
-                "another --output, or delete it"
-            )
+    def open(
+        cls, output: Path, info: ModelInfo, asked: dict[str, Any], beside: bool = True
+    ) -> "RunFolder":
+        """The folder in ``output`` where ``asked`` was begun, or can be; see :func:`find_place`."""
+        make_dir(output)
+        run = str(info.metadata.get("run", info.name))
+        place = find_place(output, info.name, run, asked, beside)
+        earlier = place.earlier
         return cls(
-            path=path,
+            place=place,
             info=info,
             asked=asked,
             started=earlier["started"] if earlier else _now(),
             # A file that was deleted is written again.
             complete=earlier is not None
             and earlier["status"] == "complete"
-            and all((path / name).exists() for name in FILES),
+            and all((place.path / name).exists() for name in FILES),
         )
+
+    def begin(self, work: Work, tokenizer: str) -> bool:
+        """Makes the folder this question's; False when another process was faster."""
+        make_dir(self.path)
+        text = json_text(self._content("running", work, tokenizer))
+        if self.place.earlier is None:
+            return write_new(self.path / "run.json", text)
+        write_text(self.path / "run.json", text)
+        return True
 
     def write_status(self, status: str, work: Work, tokenizer: str, **more: Any) -> None:
         """Writes ``run.json``."""
+        write_json(self.path / "run.json", self._content(status, work, tokenizer, **more))
+
+    def _content(self, status: str, work: Work, tokenizer: str, **more: Any) -> dict[str, Any]:
         tasks = {
             w.task.name: {
                 "hash": w.task.hash, "primary_metric": w.task.primary_metric, **w.task.provenance
             }
             for w in work.tasks
         }  # fmt: skip
-        write_json(
-            self.path / "run.json",
-            {
-                "status": status,
-                "asked": self.asked,
-                "tasks": tasks,
-                "model": asdict(self.info),
-                "tokenizer": tokenizer,
-                "versions": _versions(),
-                "started": self.started,
-                **more,
-            },
-        )
+        numbered = self.place.run and {"folder": self.path.name, "run": self.place.run}
+        return {
+            "status": status,
+            **({"beside": numbered} if numbered else {}),
+            "asked": self.asked,
+            "tasks": tasks,
+            "model": asdict(self.info),
+            "tokenizer": tokenizer,
+            "versions": _versions(),
+            "started": self.started,
+            **more,
+        }
 
     def finish(
         self,
@@ -178,15 +192,6 @@ def _write_requests(path: Path, table: "pa.Table") -> None:
             part = table.slice(at, ROW_GROUP)
             contexts = part["context"].cast(pa.string()).combine_chunks().dictionary_encode()
             writer.write_table(part.set_column(column, text, contexts))
-
-
-def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    if before["fingerprint"] != now["fingerprint"]:
-        return "other weights under the same name"
-    if before["tasks"] != now["tasks"] or before.get("suites") != now["suites"]:
-        return "other tasks, limits or data"
-    key = next(k for k in now if before.get(k) != now[k])
-    return f"{key} = {before.get(key)} instead of {now[key]}"
 
 
 def _versions() -> dict[str, str]:

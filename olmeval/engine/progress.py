@@ -27,7 +27,7 @@ class Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as Remaining
 
-        self.names = tasks
+        self.names, self.show = tasks, show
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"), Remaining(),
@@ -47,6 +47,11 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self.progress.stop()
+
+    def say(self, line: str) -> None:
+        """Prints a line on stderr, be it a terminal or not."""
+        if self.show:
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, model: str, questions: Ints) -> None:
         """``model`` has so many questions of each task [tasks]."""

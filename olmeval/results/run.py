@@ -1,6 +1,6 @@
 """A run folder as an object, and the long table over many of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,19 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def name(self) -> str:
+        """What the long table calls it: the trained run's name, else the folder's.
+
+        Numbered folders beside a model's own one say themselves what they are called, unless a
+        person has renamed them.
+        """
+        folder = self.path.resolve().name
+        beside = self.info.get("beside", {})
+        if beside.get("folder") == folder:
+            return str(beside["run"])
+        return str(self.info["model"]["metadata"].get("run", folder))
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -57,7 +70,7 @@ class Run:
         model = self.info["model"]
         trained = model["metadata"]
         common = {
-            "run": trained.get("run", self.path.name),
+            "run": self.name,
             "model": model["name"],
             "family": trained.get("family"),
             "params": model["params"],
@@ -98,6 +111,100 @@ class Run:
         return pd.read_parquet(self.path / "instances.parquet")
 
 
+class JoinedRun(Run):
+    """One checkpoint's results from several folders, each with other tasks.
+
+    It reads like a :class:`Run`; ``path`` is the first folder, and a task that several folders
+    hold, which asks the same there, is taken from the first.
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        super().__init__(runs[0].path)
+        self.parts = list(runs)
+
+    @cached_property
+    def name(self) -> str:
+        return self.parts[0].name
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """The first folder's ``run.json`` with the tasks of all."""
+        infos = [run.info for run in self.parts]
+        failing = [info["status"] for info in infos if info["status"] != "complete"]
+        return {
+            **infos[0],
+            "status": (failing or ["complete"])[0],
+            "tasks": _union(info.get("tasks", {}) for info in infos),
+        }
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The scores of all folders; counts of requests and tokens are sums."""
+        every = [run.metrics for run in self.parts]
+        tasks = _union(metrics["tasks"] for metrics in every)
+        return {
+            "tasks": tasks,
+            "suites": _union(metrics.get("suites", {}) for metrics in every),
+            "errors": sum(result["errors"] for result in tasks.values()),
+            "requests": sum(metrics.get("requests", 0) for metrics in every),
+            "tokens": {
+                kind: sum(metrics["tokens"][kind] for metrics in every if "tokens" in metrics)
+                for kind in every[0].get("tokens", {})
+            },
+        }
+
+    def instances(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        tables, seen = [], set[str]()
+        for run in self.parts:
+            table = run.instances()
+            tables.append(table[~table["task"].isin(list(seen))])
+            seen |= set(run.metrics["tasks"])
+        return pd.concat(tables, ignore_index=True)
+
+
+def joined(runs: Iterable[Run]) -> list[Run]:
+    """``runs``, with those that are one checkpoint's numbered folders as one run each.
+
+    `olmeval run` makes such a folder beside the first where it is asked other tasks. Folders that
+    answer one task's name differently stay apart, as do unfinished ones.
+    """
+    groups: dict[tuple[Any, ...], list[list[Run]]] = {}
+    order: list[list[Run]] = []
+    for run in runs:
+        model = run.info["model"]
+        key = (run.path.resolve().parent, run.name, model["name"], model.get("fingerprint"))
+        alike = groups.setdefault(key, [])
+        home = next((group for group in alike if _joins(run, group)), None)
+        if home is None:
+            alike.append([run])
+            order.append(alike[-1])
+        else:
+            home.append(run)
+    return [group[0] if len(group) == 1 else JoinedRun(group) for group in order]
+
+
+def _joins(run: Run, group: Sequence[Run]) -> bool:
+    """Whether ``run`` asks of the same checkpoint what ``group`` does not, or asks the same."""
+    both = [*group, run]
+    if not any("beside" in each.info for each in both):
+        return False
+    if not all((each.path / "metrics.json").exists() for each in both):
+        return False
+    mine = run.metrics["tasks"]
+    theirs = _union(each.metrics["tasks"] for each in group)
+    return all(mine[task]["hash"] == theirs[task]["hash"] for task in mine if task in theirs)
+
+
+def _union(tables: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """All keys; the first table that has one gives its value."""
+    found: dict[str, Any] = {}
+    for table in tables:
+        found |= {key: value for key, value in table.items() if key not in found}
+    return found
+
+
 def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     """Every run folder at or below ``paths``, in order of path and step."""
     runs: list[Run] = []
@@ -119,10 +226,11 @@ def _order(run: Run) -> tuple[str, int, str]:
 
 
 def long_table(runs: Iterable[Run]) -> "pd.DataFrame":
-    """The long table of several runs."""
+    """The long table of several runs, those in numbered folders :func:`joined`."""
     import pandas as pd
 
-    return pd.DataFrame([row for run in runs for row in run.rows()], columns=list(LONG_COLUMNS))
+    rows = [row for run in joined(runs) for row in run.rows()]
+    return pd.DataFrame(rows, columns=list(LONG_COLUMNS))
 
 
 def records(table: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -252,12 +252,6 @@ def test_ties_share_credit_and_are_counted(checkpoint, task_dir, tmp_path) -> No
     assert result["counters"]["ties"] == 60
 
 
-def test_the_same_folder_refuses_another_question(checkpoint, task_dir, tmp_path) -> None:
-    evaluate(checkpoint, [SPEC], output=tmp_path, settings=CPU, task_paths=[task_dir])
-    with pytest.raises(UserError, match="--output"):
-        evaluate(checkpoint, [SPEC], output=tmp_path, settings=CPU, task_paths=[task_dir], limit=5)
-
-
 def test_choices_reject_what_numpy_would_hide() -> None:
     with pytest.raises(ValueError, match="unconditional"):
         choice_metric(
