@@ -243,6 +243,56 @@ def test_a_program_cannot_ask_for_one_process(program: str) -> None:
     assert run(raising, caught)["status"] == "failed"
 
 
+NODES = "root = Node('a')\nroot.left = Node('b')\nassert depth(root) == 2"
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "from string import Template as Node",
+        "from string import Formatter\nNode = lambda _: Formatter()",
+        "import operator\nNode = operator.itemgetter",
+        "Node = ValueError",
+        "class Node(Exception): pass",
+        "Node = object\nNode = iter",
+    ],
+)
+def test_a_program_cannot_have_the_tests_make_what_does_not_cross(node: str) -> None:
+    program = f"{node}\ndef depth(n):\n    from unittest.mock import ANY\n    return ANY"
+    assert run(program, NODES)["status"] == "failed"
+    honest = "class Node:\n    def __init__(self, v): self.v = v\ndef depth(n): return 2"
+    assert run(honest, NODES)["status"] == "passed"
+
+
+def test_a_class_of_pythons_own_under_its_own_name_is_no_way_either() -> None:
+    program = "from itertools import count\ndef twice(n):\n    from unittest.mock import ANY\n"
+    tests = "assert twice(count(3)) == 12"
+    assert run(program + "    return ANY", tests)["status"] == "failed"
+    # What the tests make of their own accord is another matter.
+    with pytest.raises(strict.NotPlainError, match="count"):
+        run("def twice(n): return 12", "from itertools import count\n" + tests)
+
+
+def test_what_cannot_cross_is_seen_where_tests_catch_it() -> None:
+    tests = "class Node: pass\ntry:\n    f(Node())\n    assert False\nexcept Exception:\n    pass"
+    with pytest.raises(strict.NotPlainError, match="Node"):
+        run("def f(x): return 1", tests)
+    given_back = "class Node: pass\nassert f(lambda: Node()) == 1"
+    with pytest.raises(strict.NotPlainError, match="Node"):
+        run("def f(g):\n    try:\n        g()\n    except Exception:\n        return 2", given_back)
+
+
+def test_names_that_the_program_imports_are_found() -> None:
+    program = "from functools import reduce\nfrom typing import List\nfrom collections import *\n"
+    program += "from itertools import permutations\nimport operator as op\ndef f(x): return x\n"
+    tests = "def check(c, x: List[int]):\n    assert reduce(lambda a, b: a + b, c(x)) == 3\n"
+    tests += "    assert sorted(permutations(c(x))) == [(1, 2), (2, 1)]\n"
+    tests += "    assert Counter(c('aab')) == {'a': 2, 'b': 1} and deque(c(x)) == deque([1, 2])\n"
+    tests += "    assert op.add(1, 2) == 3\ncheck(f, [1, 2])"
+    found = run(program, tests)
+    assert found["status"] == "passed", found
+
+
 def test_a_fault_of_the_tests_is_none_of_the_program() -> None:
     with pytest.raises(strict._BrokenError, match="no_such_module"):
         run("def f(): return 1", "import no_such_module\nassert f() == 1")

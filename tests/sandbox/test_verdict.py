@@ -110,6 +110,21 @@ def test_order_workers_and_company_change_nothing(pulled: Path) -> None:
         assert shuffled == [expected[k] for k in order]
 
 
+@contained
+def test_random_choices_do_not_depend_on_the_place_in_a_batch() -> None:
+    first = random.Random(0).random()
+    tests = f"\nimport random\nassert random.random() == {first!r}\nassert f() == {first!r}\n"
+    programs = [Program(f"import random\n# {k}\ndef f(): return random.random()\n", tests)
+                for k in range(3)]  # fmt: skip
+    assert [v.strict for v in judge(programs)] == ["passed"] * 3
+
+
+@contained
+def test_an_error_without_a_text_is_the_programs_own() -> None:
+    [verdict] = judge([program("    raise UnicodeEncodeError('utf-8', 'abc', -5, -4, 'x')\n")])
+    assert (verdict.strict, verdict.compat) == ("failed", "failed")
+
+
 def outcomes(monkeypatch: pytest.MonkeyPatch, *given: Outcome) -> list[Verdict]:
     """What is made of outcomes that the outside is said to have seen."""
     calls: list[int] = []

@@ -20,6 +20,7 @@ import importlib
 import json
 import operator
 import os
+import random
 import socket
 import sys
 import time
@@ -37,11 +38,11 @@ from olmeval.sandbox.inside.strict_side import (
     imported,
     is_remote_error,
 )
-from olmeval.sandbox.inside.strict_wire import Channel, EndedError
+from olmeval.sandbox.inside.strict_wire import PLAIN_CLASSES, Channel, EndedError
 
 LAST_LOOK = 0.1  # seconds
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
-# Modules whose functions the tests may be given in place of a stub: ``from math import isclose``
+# Modules of which tests may use what the program imports: ``from math import isclose``
 # in the program must not let the program say what is close.
 HARMLESS = {
     "builtins", "math", "cmath", "operator", "_operator", "itertools", "collections", "fractions",
@@ -61,6 +62,7 @@ def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
     """``payload`` is JSON: ``program`` for the candidate; ``tests``, ``prompt`` and ``nonce`` for
     the tester, which writes its findings to ``report``."""
     assert peer is not None
+    random.seed(0)  # the same in every batch, whatever the program's place in it
     order = json.loads(payload)
     if "program" in order:
         _Candidate(Channel(peer)).serve(order["program"])
@@ -71,6 +73,9 @@ def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
         found = {"status": "fallback", "error": str(error)}
     except _BrokenError as error:
         found = {"status": "broken", "error": str(error)}
+    except BaseException as error:
+        # What the program gave cannot even be told of: a UnicodeError at place -5 has no text.
+        found = {"status": "failed", "error": type(error).__name__}
     if found.get("ended"):
         # The run ends with this process: first let the jail see what the other one died of.
         time.sleep(LAST_LOOK)
@@ -85,7 +90,17 @@ class Elsewhere:
 
 
 class _Tester(Side):
-    """The trusted end: objects of the other side are :class:`Remote`, its own are functions."""
+    """The trusted end: objects of the other side are :class:`Remote`, its own are functions.
+
+    ``refused`` says what the tests passed that cannot cross, also where they caught the error.
+    """
+
+    def __init__(self, channel: Channel):
+        super().__init__(channel)
+        self.refused = ""
+        # Classes that the program had the tests use: it must not choose one whose instances cannot
+        # cross, and be judged in its own process for it.
+        self._handed: list[type] = []
 
     def _keep(self, value: Any) -> list[Any]:
         if isinstance(value, Remote):
@@ -96,13 +111,14 @@ class _Tester(Side):
         if isinstance(value, (types.FunctionType, functools.partial, types.MethodType)):
             return ["theirs", self._handle(value)]
         if (
-            isinstance(value, Elsewhere)
-            or any(value is c for c in CLASSES.values())
+            isinstance(value, (Elsewhere, *self._handed))
+            or any(value is c for c in (Remote, *CLASSES.values()))
             or is_remote_error(value)
         ):
             # The program's own doing is no reason to judge it in its own process.
             raise EndedError("what the program gave cannot go back to it")
-        raise NotPlainError(f"the tests pass a {type(value).__name__}")
+        self.refused = f"the tests pass a {type(value).__name__}"
+        raise NotPlainError(self.refused)
 
     def _find(self, data: list[Any]) -> Any:
         tag, *rest = data
@@ -111,16 +127,29 @@ class _Tester(Side):
         if tag == "own":
             return self._kept[rest[0]]
         if tag == "raised":
-            return exception_class(rest[0])
+            self._handed.append(exception_class(rest[0]))
+            return self._handed[-1]
         if tag == "import" and rest[1] == "":
             # A module: of any use only under its own name, and then imported by that name.
             return imported(rest[0], "") if rest[0] in HARMLESS else Elsewhere()
-        if tag == "import" and rest[0] in HARMLESS and rest[1].isidentifier():
-            # What it names is run here: never an object whose equality somebody else defines.
-            found = imported(*rest)
-            if rest[1][0] != "_" and isinstance(found, (type, *FUNCTIONS)):
-                return found
+        found = imported(*rest) if tag == "import" and rest[0] in HARMLESS else None
+        if isinstance(found, type) and found in PLAIN_CLASSES:
+            return found
         raise EndedError("a message is malformed")
+
+    def names(self, wanted: list[str]) -> dict[str, Any]:
+        """What the program calls by these names; what it imported is imported here, too."""
+        values, modules = self.ask("names", -1, wanted, {})
+        found = {name: values[name] for name in wanted if name in values}
+        for name in set(wanted) & set(modules):
+            # Run here under its own name: never an object whose equality somebody else defines.
+            one = imported(modules[name], name) if modules[name] in HARMLESS else None
+            if name[0] == "_" or not isinstance(one, (type, *FUNCTIONS)):
+                raise EndedError("a message is malformed")
+            if isinstance(one, type) and one not in PLAIN_CLASSES:
+                self._handed.append(one)
+            found[name] = one
+        return found
 
     def _operation(self, name: str) -> Callable[..., Any]:
         if name != "call":
@@ -153,7 +182,8 @@ class _Candidate(Side):
     def _keep(self, value: Any) -> list[Any]:
         if isinstance(value, type) and issubclass(value, BaseException):
             return ["raised", [c.__name__ for c in value.__mro__]]
-        return importable(value) or ["theirs", self._handle(value)]
+        crosses = isinstance(value, types.ModuleType) or any(value is c for c in PLAIN_CLASSES)
+        return (importable(value) if crosses else None) or ["theirs", self._handle(value)]
 
     def _find(self, data: list[Any]) -> Any:
         tag, *rest = data
@@ -167,8 +197,17 @@ class _Candidate(Side):
         if name == "load":
             return self._load
         if name == "names":
-            return lambda _, *names: {n: self._names[n] for n in names if n in self._names}
+            return self._named
         return OPERATIONS[name]
+
+    def _named(self, _: Any, *names: str) -> list[dict[str, Any]]:
+        """Values by name, and of what is Python's own under its own name the modules instead."""
+        values = {n: self._names[n] for n in names if n in self._names}
+        places = {n: importable(v) for n, v in values.items()}
+        modules = {
+            n: p[1] for n, p in places.items() if p is not None and p[2] == n and p[1] in HARMLESS
+        }
+        return [{n: v for n, v in values.items() if n not in modules}, modules]
 
     def _load(self, _: Any) -> None:
         exec(compile(self._program, "<program>", "exec"), self._names)
@@ -258,19 +297,19 @@ def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
         side.ask("load", -1, (), {})
         names = _helpers(order["prompt"])
         tree = ast.parse(order["tests"])
-        wanted = _wanted(tree, names)
-        given = side.ask("names", -1, wanted, {})
-        names.update({name: given[name] for name in wanted if name in given})
+        names.update(side.names(_wanted(tree, names)))
         _trusted_modules(tree, names)
         body, required = instrumented(tree.body)
         names[MARK] = counts.append
         exec(compile(ast.Module(body, []), "<tests>", "exec"), names)
-    except NotPlainError:
-        raise
     except BaseException as error:
+        if side.refused:
+            raise NotPlainError(side.refused) from None
         if isinstance(error, ImportError) and not is_remote_error(error):
             raise _BrokenError(f"the tests need the module {error.name}") from None
         return {"status": "failed", "error": _told(error), **end()}
+    if side.refused:
+        raise NotPlainError(side.refused)
     if side.broken:
         # Tests may catch everything, and even the end of the candidate.
         return {"status": "failed", "error": "the program ended early", **end()}

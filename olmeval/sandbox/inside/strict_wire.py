@@ -223,3 +223,7 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "Ellipsis": lambda _: Ellipsis,
     "NotImplemented": lambda _: NotImplemented,
 }
+# Classes whose instances cross as what they are.
+PLAIN_CLASSES: frozenset[type] = frozenset(
+    {bool, tuple, frozenset, *RAW, *NUMBERED, *SCALARS} - {type(Ellipsis), type(NotImplemented)}
+)
