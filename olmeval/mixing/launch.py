@@ -99,6 +99,7 @@ def launch(
         limit=limit,
         execution=execution,
         task_paths=task_paths,
+        beside=False,
         progress=progress,
     )
     mixture_of = {proxy.run: proxy.mix for proxy in done}
@@ -153,7 +154,7 @@ def _write(
     latest: dict[str, tuple[int, dict[str, tuple[float, bool]]]] = {}
     for run in found:
         metadata = run.info["model"]["metadata"]
-        name = str(metadata.get("run", run.path.name))
+        name = run.name
         step = int(metadata.get("step") or 0)
         if name in rows and (name not in latest or step >= latest[name][0]):
             same_step = name in latest and latest[name][0] == step

@@ -186,7 +186,7 @@ def train_and_evaluate(
     train(recipe, output / "train" / mix, progress=False)
     evaluate_many(
         [output / "train" / mix], tasks, output=output / "runs", limit=LIMIT,
-        settings=Settings(device="cpu"), task_paths=[output / "tasks"],
+        settings=Settings(device="cpu"), task_paths=[output / "tasks"], beside=False,
     )  # fmt: skip
 
 

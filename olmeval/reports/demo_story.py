@@ -236,7 +236,7 @@ def _confirm(
     evaluate_many(
         [folder / proxy.folder for proxy in trained.proxies], stage.tasks,
         output=stage.output / "runs", limit=LIMIT, execution=stage.execution,
-        task_paths=[stage.output / "tasks"], progress=stage.progress,
+        task_paths=[stage.output / "tasks"], beside=False, progress=stage.progress,
     )  # fmt: skip
     table = long_table(find_runs([stage.output / "runs"]))
     last = table[table["primary"] & (table["step"] == table["step"].max())]
