@@ -138,7 +138,8 @@ def _print(fitted: "MixtureFit", path: Path) -> None:
     for name, s in zip(names, fitted.scores, strict=True):
         half = "?" if s.halfwidth is None else f"{s.halfwidth:.4f}"
         noise = "?" if s.noise is None else f"{s.noise:.4f}"
-        values = (f"{s.rank_correlation:.3f}", f"{s.r2:.3f}", f"{s.mae:.4f}", half, noise)
+        r2 = "?" if s.r2 is None else f"{s.r2:.3f}"
+        values = (f"{s.rank_correlation:.3f}", r2, f"{s.mae:.4f}", half, noise)
         table.add_row(name, s.family, *values, "yes" if s.predictable else "[bold red]NO[/]")
     console.print(table)
     if curve := fitted.curve:

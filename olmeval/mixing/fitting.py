@@ -17,6 +17,7 @@ from olmeval.mixing.regressors.base import (
     Regressor,
     as_mixtures,
     conformal_halfwidth,
+    folds_of,
     replicate_groups,
     typical_halfwidth,
 )
@@ -38,12 +39,13 @@ class TargetScore:
 
     ``noise`` is the standard deviation of repeated runs, None without replicates; an error close
     to it cannot be lowered. ``halfwidth``: of the interval, its median over the rows were they new.
+    ``r2``: None for a target that is the same in every run.
     """
 
     target: str
     family: str
     rank_correlation: float
-    r2: float
+    r2: float | None
     mae: float
     rmse: float
     train_rmse: float
@@ -145,9 +147,8 @@ def fit_swarm(
     Scores and intervals come from cross-validation; runs of one mixture stay in one fold. Raises
     :class:`UserError` on an unknown family or a swarm that cannot be fitted.
     """
-    if len(table.runs) < 3:
-        raise UserError(f"{len(table.runs)} runs are too few to fit anything; give at least 3")
     X, Y = table.X, table.losses()
+    folds_of(X)  # Too few mixtures are said before the time goes into a fit.
     model = make_regressor(family, **(parameters or {})).fit(X, Y)
     held_out, inside = model.out_of_fold(), model.predict(X)
     floor, freedom = noise_floor(X, Y)
@@ -157,7 +158,7 @@ def fit_swarm(
         table.targets,
         families,
         rank_correlation(held_out, Y).tolist(),
-        r_squared(held_out, Y).tolist(),
+        [float(r2) if np.isfinite(r2) else None for r2 in r_squared(held_out, Y)],
         mae(held_out, Y).tolist(),
         rmse(held_out, Y).tolist(),
         rmse(inside, Y).tolist(),
@@ -251,7 +252,7 @@ def _doubts(scores: tuple[TargetScore, ...], table: SwarmTable, model: Regressor
             f"{UNPREDICTABLE} {_all_or(len(lost), scores)} cannot be told from the mixture, so no "
             f"mixture can be chosen for {'it' if len(lost) == 1 else 'them'}: "
             + ", ".join(
-                f"{s.target} (R2 {s.r2:.2f}, rank {s.rank_correlation:.2f} out of fold)"
+                f"{s.target} (R2 {s.r2 or 0:.2f}, rank {s.rank_correlation:.2f} out of fold)"
                 for s in lost
             )
             + "; train proxies for longer, run more of them, or choose other targets"
@@ -260,7 +261,7 @@ def _doubts(scores: tuple[TargetScore, ...], table: SwarmTable, model: Regressor
     far = [
         f"{s.target} ({table.runs[row]})"
         for s, row in zip(scores, worst, strict=True)
-        if s.predictable and s.r2 < 0
+        if s.predictable and (s.r2 or 0) < 0
     ]
     if far:
         found.append(

@@ -13,7 +13,7 @@ from olmeval.mixing.bootstrap import refit_on_samples
 from olmeval.mixing.curve import Point, _extrapolate
 from olmeval.mixing.design import assess, noise_floor
 from olmeval.mixing.fitting import fit_swarm, load_fit, predictable
-from olmeval.mixing.regressors.auto import make_regressor
+from olmeval.mixing.regressors.auto import FAMILIES, make_regressor
 from olmeval.mixing.tables import SwarmTable
 
 Array = NDArray[np.float64]
@@ -39,11 +39,34 @@ def test_saved_and_loaded(table: SwarmTable, family: str, tmp_path: Path) -> Non
     assert all(score.rank_correlation > 0.9 for score in fit.scores)
 
 
+@pytest.mark.parametrize("family", ["log-linear", "power-law", "autoscale", "linear"])
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_a_constant_target_has_no_r2(
+    table: SwarmTable, family: str, value: float, tmp_path: Path
+) -> None:
+    """JSON has no nan: such a swarm could not be written."""
+    table = table.take(range(16))
+    table.Y[:, 1] = value
+    fit = fit_swarm(table, family, curve=False)
+    fit.save(tmp_path)
+    again = load_fit(tmp_path)
+    assert again.scores == fit.scores and fit.scores[1].r2 is None and not fit.predictable[1]
+    assert (fit.predict(table.X)[:, 1] == value).all()
+
+
+def test_too_few_mixtures(table: SwarmTable) -> None:
+    for family in FAMILIES:
+        with pytest.raises(UserError, match="3 different mixtures are too few"):
+            fit_swarm(table.take([0, 0, 1, 1, 2, 2]), family)
+        with pytest.raises(UserError, match="all runs have the same mixture"):
+            make_regressor(family).fit(table.X[[0, 0, 0]], table.Y[[0, 1, 2]])
+
+
 def test_scores_are_out_of_fold(table: SwarmTable) -> None:
     """Public defects 6 and 12: with losses of pure noise nothing is claimed."""
     noise = np.random.default_rng(0).normal(2, 0.1, (60, 3))
     fit = fit_swarm(replace(table, Y=noise), curve=False)
-    assert max(score.r2 for score in fit.scores) < 0.2
+    assert max(score.r2 or 0 for score in fit.scores) < 0.2
     assert max(score.rank_correlation for score in fit.scores) < 0.5
 
 
@@ -133,7 +156,7 @@ def test_predictions_do_not_explode(seed: int) -> None:
     low, high = table.Y.min(axis=0), table.Y.max(axis=0)
     held_out = fit.model.out_of_fold()
     assert (held_out <= 2 * high - low).all() and (held_out >= 2 * low - high).all()
-    assert min(score.r2 for score in fit.scores) > -2
+    assert min(score.r2 or 0 for score in fit.scores) > -2
     corners = np.eye(5)
     assert (fit.model.predict(corners) <= 2 * high - low).all()
     refits = refit_on_samples(fit.model, 50).losses(corners)
@@ -177,7 +200,7 @@ def test_a_run_far_off_is_named(table: SwarmTable) -> None:
     X[5] = np.eye(5)[2]
     Y[5] = 4 * Y.max()
     fit = fit_swarm(SwarmTable(table.runs[:24], table.domains, table.targets, X, Y), curve=False)
-    far = [s.target for s in fit.scores if s.predictable and s.r2 < 0]
+    far = [s.target for s in fit.scores if s.predictable and (s.r2 or 0) < 0]
     assert far
     (line,) = [w for w in fit.warnings if "drawn nearer to natural" in w]
     assert all(f"{target} (run05)" in line for target in far)

@@ -19,6 +19,9 @@ from olmeval.errors import UserError
 
 Array = NDArray[np.float64]
 FOLDS = 5
+LEAST_MIXTURES = 4
+"""With one of them held out, as many are left as any family needs."""
+ONE_MIXTURE = "all runs have the same mixture; nothing can be learned from that"
 
 
 class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,6 +52,8 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise UserError("some losses are missing or infinite; leave those runs or targets out")
         if len(self.X_) < 3:
             raise UserError(f"{len(self.X_)} runs are too few to fit anything; give at least 3")
+        if (self.X_ == self.X_[0]).all():
+            raise UserError(ONE_MIXTURE)
         self._held_out: Array | None = None
         self._fit(self.X_, self.Y_)
         return self
@@ -151,7 +156,12 @@ def folds_of(X: Array, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
     groups = replicate_groups(X)
     count = int(groups.max()) + 1
     if count < 2:
-        raise UserError("all runs have the same mixture; nothing can be learned from that")
+        raise UserError(ONE_MIXTURE)
+    if count < LEAST_MIXTURES:
+        raise UserError(
+            f"{count} different mixtures are too few to fit a law and check it on others; run at "
+            f"least {LEAST_MIXTURES}"
+        )
     assigned = np.random.default_rng(seed).permutation(count) % min(folds, count)
     return assigned[groups]
 

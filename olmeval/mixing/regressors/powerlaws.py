@@ -97,7 +97,7 @@ class PowerLaw(Separable):
     def _first_guess(self, X: Array, y: Array) -> Array:
         a, b = 0.05, 0.5
         floor = (1 + a) ** -b + (X.shape[1] - 1) * a**-b
-        k = np.full(X.shape[1], 0.3 * np.abs(y).mean() / floor)
+        k = np.full(X.shape[1], 0.3 * max(np.abs(y).mean(), 1e-9) / floor)
         return np.concatenate([np.log([0.6 * max(y.min(), 1e-9), a, b]), np.log(k)])
 
     def _parts(self, theta: Array, X: Array) -> tuple[Array, Array, Array, Array, Array]:
