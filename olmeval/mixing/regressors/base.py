@@ -52,7 +52,7 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise UserError("some losses are missing or infinite; leave those runs or targets out")
         if len(self.X_) < 3:
             raise UserError(f"{len(self.X_)} runs are too few to fit anything; give at least 3")
-        if (self.X_ == self.X_[0]).all():
+        if (np.ptp(self.X_, axis=0) == 0).all():
             raise UserError(ONE_MIXTURE)
         self._held_out: Array | None = None
         self._fit(self.X_, self.Y_)
