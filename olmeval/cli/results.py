@@ -68,7 +68,10 @@ def results(
 
 
 def print_table(table: "pd.DataFrame", runs: Sequence["Run"]) -> None:
-    """One line a score: model, step, task, metric, value ± standard error, n, what went wrong."""
+    """One line a score: model, step, task, metric, value ± standard error, n, what went wrong.
+
+    Where one model has runs of several names (other limits), the run stands before the model.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -77,12 +80,13 @@ def print_table(table: "pd.DataFrame", runs: Sequence["Run"]) -> None:
     else:
         shown = table
     notes = {
-        (run.info["model"]["name"], task): _notes(result)
+        (run.name, run.info["model"]["name"], task): _notes(result)
         for run in runs
         for task, result in run.metrics["tasks"].items()
     }
     grid = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("model", "step", "task", "metric"):
+    several = bool((table.groupby("model")["run"].nunique() > 1).any())
+    for name in ["run"] * several + ["model", "step", "task", "metric"]:
         grid.add_column(name, justify="right" if name == "step" else "left", overflow="fold")
     for name in ("value", "± stderr", "n"):
         grid.add_column(name, justify="right", no_wrap=True)
@@ -90,15 +94,16 @@ def print_table(table: "pd.DataFrame", runs: Sequence["Run"]) -> None:
     for row in shown.to_dict("records"):
         arrow = "↑" if row["higher_is_better"] else "↓"
         step, error = row["step"], row["stderr"]
+        run_and_model = str(row["run"]), str(row["model"])
         grid.add_row(
-            str(row["model"]),
+            *run_and_model[0 if several else 1 :],
             "" if step is None or step != step else str(int(step)),
             str(row["task"]),
             f"{row['metric']} {arrow}",
             f"{row['value']:.4f}",
             "—" if error is None or error != error else f"± {error:.4f}",
             str(int(row["n"])),
-            notes.get((str(row["model"]), str(row["task"])), ""),
+            notes.get((*run_and_model, str(row["task"])), ""),
         )
     Console(width=None if Console().is_terminal else 140).print(grid)
 

@@ -29,9 +29,10 @@ def test_trained_scored_and_collected(
     table = pd.DataFrame({"run": ["b", "a"], "old": [0.8, 0.4], "high": [0.2, 0.6]})
     table.to_csv(tmp_path / "ratios.csv", index=False)
 
-    def run() -> Any:
+    def run(*specs: str) -> Any:
         return launch(
-            tmp_path / "ratios.csv", make_recipe(), ["words:bpb", "words:rc"], tmp_path / "out",
+            tmp_path / "ratios.csv", make_recipe(), specs or ["words:bpb", "words:rc"],
+            tmp_path / "out",
             executor=InProcess(), tree=tree, seeds=(0, 1), limit=10, task_paths=[task_dir],
             progress=False,
         )  # fmt: skip
@@ -50,6 +51,11 @@ def test_trained_scored_and_collected(
     assert weights["mid"] / weights["low"] == pytest.approx(3, rel=0.1)
     before = (out / "metrics.csv").read_bytes()
     assert run() == launched and (out / "metrics.csv").read_bytes() == before
+
+    # One question a swarm: other tasks would leave rows of two kinds in one table.
+    with pytest.raises(UserError, match="holds other tasks: words:rc:0shot; choose another"):
+        run("words:bpb")
+    assert (out / "metrics.csv").read_bytes() == before
 
     # The same from the folders alone, by the runs' names.
     elsewhere = collect(out / "ratios.csv", [out / "evals"], tmp_path / "collected")
