@@ -1,11 +1,13 @@
 """Paired comparison of runs that answered the same questions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import erfc, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from olmeval.analysis.grid import generator, grids
 from olmeval.errors import UserError
@@ -186,18 +188,22 @@ def flipped(runs: Sequence[Run]) -> "pd.DataFrame":
         paired = _join(answers[0].get(task), answers[1].get(task))
         if paired is None:
             continue
-        differs = paired[paired["value_a"] != paired["value_b"]].reset_index()
+        differ = paired.a != paired.b
+        a, b = paired.a[differ], paired.b[differ]
         sign = 1 if result["metrics"][metric]["higher_is_better"] else -1
-        gap = sign * (differs["value_a"] - differs["value_b"])
-        differs = differs.assign(
-            task=task, metric=metric, better=np.where(gap > 0, "a", "b"), size=gap.abs()
-        ).sort_values(["size", "doc_id"], ascending=[False, True])
+        gap = sign * (a - b)
+        differs = pd.DataFrame(
+            {
+                "task": task, "metric": metric, "doc_id": paired.docs[differ],
+                "native_id": paired.names[differ], "a": a, "b": b,
+                "better": np.where(gap > 0, "a", "b"), "size": np.abs(gap),
+            }
+        ).sort_values(["size", "doc_id"], ascending=[False, True])  # fmt: skip
         frames.append(differs)
     columns = ["task", "metric", "doc_id", "native_id", "a", "b", "better"]
     if not frames:
         return pd.DataFrame(columns=columns)
-    renamed = {"value_a": "a", "value_b": "b", "native_id_a": "native_id"}
-    return pd.concat(frames, ignore_index=True).rename(columns=renamed)[columns]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def groups_table(comparison: "pd.DataFrame", level: float = 0.05) -> "pd.DataFrame":
@@ -249,40 +255,78 @@ def checkpoint_variances(
     return found
 
 
-def _answers(run: Run) -> dict[str, "pd.DataFrame"]:
-    """Primary values, clusters and native ids by task, indexed by document."""
+@dataclass(frozen=True)
+class _Answers:
+    """The primary metric of one task: ``docs``, ``values``, ``clusters`` and ``names`` [n]."""
+
+    docs: NDArray[np.int64]
+    values: NDArray[np.float64]
+    clusters: NDArray[Any]
+    names: Any
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """The documents that two runs were asked: their values ``a`` and ``b`` [n], nan for errors."""
+
+    docs: NDArray[np.int64]
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    clusters: NDArray[Any]
+    names: Any
+
+
+def _answers(run: Run) -> dict[str, _Answers]:
+    """Primary values, clusters and native ids by task and document."""
+    import pandas as pd
+
     primary = {task: r["primary_metric"] for task, r in run.metrics["tasks"].items()}
     table = run.instances()
     table = table[table["metric"] == table["task"].map(primary)]
-    columns = ["value", "cluster", "native_id"]
+    codes, tasks = pd.factorize(table["task"])
+    order = np.argsort(codes, kind="stable")
+    docs = table["doc_id"].to_numpy(np.int64)[order]
+    values = table["value"].to_numpy(np.float64, na_value=nan)[order]
+    clusters, names = table["cluster"].to_numpy(object)[order], table["native_id"].array[order]
+    ends = np.searchsorted(codes[order], np.arange(len(tasks) + 1)).tolist()
     return {
-        str(task): rows.set_index("doc_id")[columns]
-        for task, rows in table.groupby("task", sort=False)
+        str(task): _Answers(docs[i:j], values[i:j], clusters[i:j], names[i:j])
+        for task, i, j in zip(tasks, ends, ends[1:], strict=False)
     }
 
 
-def _join(a: "pd.DataFrame | None", b: "pd.DataFrame | None") -> "pd.DataFrame | None":
+def _join(a: _Answers | None, b: _Answers | None) -> _Paired | None:
+    import pandas as pd
+
     if a is None or b is None:
         return None
-    return a.merge(b, left_index=True, right_index=True, suffixes=("_a", "_b"))
+    if np.array_equal(a.docs, b.docs):
+        return _Paired(a.docs, a.values, b.values, a.clusters, a.names)
+    place = pd.Index(b.docs).get_indexer(pd.Index(a.docs))
+    both = place >= 0
+    return _Paired(
+        a.docs[both], a.values[both], b.values[place[both]], a.clusters[both], a.names[both]
+    )
 
 
 def _difference(
-    paired: "pd.DataFrame | None",
+    paired: _Paired | None,
     result: Mapping[str, Any],
     random: np.random.Generator,
     samples: int,
 ) -> dict[str, Any] | None:
     """The row of one task; None when no instance has both values."""
+    import pandas as pd
+
     if paired is None:
         return None
-    kept = paired.dropna(subset=["value_a", "value_b"])
-    if kept.empty:
+    kept = ~(np.isnan(paired.a) | np.isnan(paired.b))
+    if not kept.any():
         return None
-    clusters = None
-    if kept["cluster_a"].notna().any():
-        clusters = kept["cluster_a"].fillna(kept.index.to_series()).tolist()
-    a, b = kept["value_a"].to_numpy(float), kept["value_b"].to_numpy(float)
+    a, b, labels = paired.a[kept], paired.b[kept], paired.clusters[kept]
+    named, clusters = pd.notna(labels), None
+    if named.any():  # a question without a cluster stands alone
+        clusters = np.where(named, labels, paired.docs[kept]).tolist()
     difference = paired_difference(a, b, clusters)
     sums, sizes = cluster_sums(a - b, clusters)
     low = high = nan
@@ -301,7 +345,7 @@ def _difference(
         "difference": difference.value, "stderr": difference.stderr, "low": low, "high": high,
         "n": difference.n, "p": difference.p, "p_exact": p_exact, "test": test,
         "wins": wins, "losses": losses, "ties": len(a) - wins - losses,
-        "errors": len(paired) - len(kept), "higher_is_better": upward,
+        "errors": len(kept) - len(a), "higher_is_better": upward,
     }  # fmt: skip
 
 
