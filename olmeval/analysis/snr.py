@@ -111,7 +111,7 @@ def _row(grid: Grid, of_noise: Grid | None, settings: SnrSettings) -> dict[str, 
         ratio, ratios, middle = (
             signal / level if level > 0 else nan,
             signals / drawn,
-            center / level,
+            center / level if level > 0 else nan,
         )
     enough = np.isfinite(series).sum(axis=1) > 1
     counts = np.isfinite(series[enough]).sum(axis=1)

@@ -60,6 +60,14 @@ def test_definitions_by_hand() -> None:
     assert row["resolvable"] == pytest.approx(final.mean() * noise * 1.4142 * 2.80, rel=0.05)
 
 
+def test_checkpoints_that_do_not_differ_have_no_ratio() -> None:
+    """Tiny models: every checkpoint of a run has as many questions right."""
+    table = long(run=list("aabb"), step=[1, 2, 1, 2], value=[0.5, 0.5, 0.25, 0.25])
+    row = snr_table(table, SnrSettings(last=2, samples=50)).iloc[0]
+    assert row["noise"] == 0 and row["signal"] == pytest.approx(2 / 3)
+    assert row[["snr", "snr_low", "snr_high"]].isna().all()
+
+
 def test_rows_in_any_order_and_any_unit() -> None:
     table, _ = population()
     settings = SnrSettings(samples=300)
