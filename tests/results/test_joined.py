@@ -26,12 +26,12 @@ def answers(rate: float, n: int = N) -> list[float]:
 
 
 def beside(
-    folder: Path, of: str, tasks: dict[str, list[float]], run: str | None = None, **trained: Any
+    folder: Path, of: str, tasks: dict[str, list[float]], called: str | None = None, **trained: Any
 ) -> Path:
     """A numbered folder of the model ``of``, as `olmeval run` leaves it."""
     make_run(folder, tasks, **trained)
     info = json.loads((folder / "run.json").read_text())
-    info["beside"] = {"folder": folder.name, "run": run or of}
+    info["beside"] = {"folder": folder.name, "run": called or of}
     info["model"] |= {"name": of, "fingerprint": of}
     (folder / "run.json").write_text(json.dumps(info))
     return folder
