@@ -41,18 +41,39 @@ def test_the_filter_forbids_what_it_should_and_nothing_else() -> None:
         assert verdict(program, number) == ALLOW
     for number in (ptrace, socket, 165, 272, 308, 321, 298, 250, 175):
         assert verdict(program, number) == EPERM
-    for number in (435, 425, 426, 427, 319, 29):
+    for number in (435, 425, 426, 427, 319, 29, 31, 129, 206, 241):
         assert verdict(program, number) == ENOSYS
     assert verdict(program, 53, 1) == ALLOW and verdict(program, 53, 2) == EPERM  # socketpair
     assert verdict(program, 16, 0, 0x5401) == ALLOW and verdict(program, 16, 0, 0x5412) == EPERM
     thread, namespace = 0x003D0F00, 0x10000000
+    assert verdict(program, 56, 0x8000 | 17) == EPERM  # a sibling instead of a child
     assert verdict(program, 56, thread) == ALLOW and verdict(program, 56, namespace | 17) == EPERM
     assert verdict(program, 0x40000000 | 39) == KILL  # x32
     assert verdict(program, read, arch=0x40000003) == KILL  # i386
 
 
+def test_where_landlock_is_alone_the_filter_forbids_what_it_does_not_cover() -> None:
+    program = seccomp.program("x86_64", landlock=7)
+    chmod, utimensat, setxattr, truncate, prlimit = 90, 280, 188, 76, 302
+    for number in (chmod, utimensat, setxattr, 91, 268, 92, 469):
+        assert verdict(program, number) == 0x00050000  # done, it says, and does nothing
+        assert verdict(seccomp.program("x86_64", landlock=7, compiler=True), number) == ALLOW
+        assert verdict(seccomp.program("x86_64"), number) == ALLOW
+    assert verdict(program, truncate) == ALLOW
+    assert verdict(seccomp.program("x86_64", landlock=2), truncate) == EPERM
+    for number in (prlimit, 203, 144, 142, 314):
+        assert verdict(program, number, 0) == ALLOW and verdict(program, number, 4321) == EPERM
+    assert verdict(program, 141, 0, 0) == EPERM  # setpriority
+    stream, datagram, raw, flags = 1, 2, 3, 0o2004000
+    assert verdict(program, 53, 1, stream | flags) == ALLOW
+    assert verdict(program, 53, 1, datagram | flags) == EPERM == verdict(program, 53, 1, raw)
+    assert verdict(program, 53, 2, stream) == EPERM
+    assert verdict(program, 72, 5, 8) == EPERM and verdict(program, 72, 5, 2) == ALLOW  # F_SETOWN
+    assert verdict(program, 16, 0, 0x8901) == EPERM  # FIOSETOWN
+
+
 def test_without_a_process_namespace_groups_and_signals_are_confined() -> None:
-    program = seccomp.program("x86_64", stay_in_group=True, own_pid=4321)
+    program = seccomp.program("x86_64", landlock=5, own_pid=4321)
     assert verdict(program, 112) == EPERM and verdict(program, 109) == EPERM
     assert verdict(program, 62, 4321) == ALLOW and verdict(program, 62, 0) == ALLOW
     assert verdict(program, 62, 1) == EPERM

@@ -41,9 +41,12 @@ class Jail:
         self.null = os.open(os.devnull, os.O_RDWR)
         # Where signals cannot be confined otherwise, a candidate may signal only itself.
         self.silence = not self.namespaces and self.landlock < 6
-        self.filter = b""  # where nothing contains programs, there may be no filter either
+        # Without namespaces a compiler's filter is another than a program's. Where nothing contains
+        # programs, there may be none.
+        self.alone = None if self.namespaces else self.landlock
+        self.filters: list[bytes] = []
         if seccomp.supported():
-            self.filter = seccomp.program(stay_in_group=not self.namespaces)
+            self.filters = [seccomp.program(landlock=self.alone, compiler=c) for c in (False, True)]
 
 
 def _address_space() -> int:
@@ -161,10 +164,12 @@ def _confine(start: Start) -> None:
         _put(resource.RLIMIT_AS, limits["memory"] + already + ROOM)
     if jail.landlock:
         landlock.restrict(jail.read, [*jail.write, start.tmp], jail.landlock)
-    if jail.filter and jail.silence:
-        seccomp.install(seccomp.program(stay_in_group=True, own_pid=os.getpid()))
-    elif jail.filter:
-        seccomp.install(jail.filter)
+    compiles = step is not None and step + 1 < len(start.request["steps"])
+    if jail.filters and jail.silence:
+        filter_ = seccomp.program(landlock=jail.alone, own_pid=os.getpid(), compiler=compiles)
+        seccomp.install(filter_)
+    elif jail.filters:
+        seccomp.install(jail.filters[compiles])
 
 
 def _put(what: int, soft: int, hard: int | None = None) -> None:

@@ -6,6 +6,9 @@ what reaches outside the run (sockets, tracing), changes namespaces or mounts, r
 kernel that escapes are found in (io_uring, bpf, userfaultfd, keys), or holds memory that no limit
 sees (memfd, System V shared memory). See seccomp(2), and Docker's default profile for the same
 kind of list.
+
+Where Landlock stands alone, more is forbidden: what it does not cover and a namespace would (other
+processes of the same user, files' attributes, sockets that have a name).
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ _X32 = 0x40000000
 # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET; and CLONE_PARENT: a child of the zygote, which does
 # not know of it, is never reaped and holds its namespaces for ever.
 _CLONE_DENIED = 0x7E020000 | 0x8000
-_AF_UNIX, _TIOCSTI, _TIOCLINUX = 1, 0x5412, 0x541C
+_AF_UNIX, _DATAGRAM, _TIOCSTI, _TIOCLINUX = 1, 2, 0x5412, 0x541C
+_F_SETOWN, _F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP = 8, 15, 0x8901, 0x8902
+_FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR = 0x40086602, 0x401C5820
 
 # name: (x86_64, aarch64); -1 where the machine has none.
 _DENIED: dict[str, tuple[int, int]] = {
@@ -54,12 +59,33 @@ _ABSENT: dict[str, tuple[int, int]] = {  # answered as if the kernel had no such
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    "shmat": (30, 196), "shmctl": (31, 195), "semop": (65, 193), "semtimedop": (220, 192),
+    "semctl": (66, 191), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
+    "mq_unlink": (241, 181), "io_setup": (206, 0),  # one count for the whole machine
     # Signals that say what they like of their sender.
     "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
 }  # fmt: skip
-_CLONE, _SOCKETPAIR, _IOCTL = (56, 220), (53, 199), (16, 29)
-# Without a pid namespace: nothing leaves the process group by which a run is killed.
-_GROUPS: dict[str, tuple[int, int]] = {"setsid": (112, 157), "setpgid": (109, 154)}
+_CLONE, _SOCKETPAIR, _IOCTL, _FCNTL = (56, 220), (53, 199), (16, 29), (72, 25)
+# Without a pid namespace: nothing leaves the process group by which a run is killed, or changes
+# another process of the same user (the zygote, the whole desktop).
+_OF_OTHERS: dict[str, tuple[int, int]] = {
+    "setsid": (112, 157), "setpgid": (109, 154), "setpriority": (141, 140), "ioprio_set": (251, 30),
+}  # fmt: skip
+_OWN_ALONE = {  # first argument a process, 0 for the caller
+    "prlimit64": (302, 261), "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118), "sched_setattr": (314, 274),
+}  # fmt: skip
+# Landlock leaves the attributes of every file to its owner. Answered as by a file system that has
+# none, since copying a file sets them.
+_ATTRIBUTES: dict[str, tuple[int, int]] = {
+    "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "chown": (92, -1), "lchown": (94, -1), "fchown": (93, 55), "fchownat": (260, 54),
+    "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "removexattrat": (466, 466), "file_setattr": (469, 469),
+}  # fmt: skip
+_TRUNCATE: dict[str, tuple[int, int]] = {"truncate": (76, 45)}
 _SIGNALS = [(62, 129), (234, 131), (200, 130)]  # kill, tgkill, tkill: first argument a process
 _SIGNALS_ABSENT: dict[str, tuple[int, int]] = {"pidfd_open": (434, 434)}
 
@@ -70,13 +96,15 @@ def supported(machine: str = os.uname().machine) -> bool:
 
 
 def program(
-    machine: str = os.uname().machine, *, stay_in_group: bool = False, own_pid: int | None = None
-) -> bytes:
+    machine: str = os.uname().machine, *, landlock: int | None = None, own_pid: int | None = None,
+    compiler: bool = False,
+) -> bytes:  # fmt: skip
     """The filter, as an array of ``struct sock_filter``.
 
-    ``stay_in_group`` forbids leaving the process group; ``own_pid`` forbids signals to any other
-    process (for kernels that cannot confine signals). Raises :class:`KeyError` for a machine that
-    is not :func:`supported`.
+    ``landlock`` is its version where no namespaces are around a program; ``own_pid`` forbids
+    signals to any other process (for kernels that cannot confine signals). ``compiler``: for a
+    program that is trusted and has to make what it writes executable. Raises :class:`KeyError` for
+    a machine that is not :func:`supported`.
     """
     arch = _AUDIT_ARCH[machine]
     column = 0 if machine == "x86_64" else 1
@@ -90,27 +118,42 @@ def program(
     if column == 0:
         code += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
 
-    def check(call: tuple[int, int], argument: int, tests: list[tuple[int, int, int]]) -> None:
-        """``tests`` on the low half of an argument: (comparison, value, result where it holds)."""
-        number = call[column]
-        body = [(_LOAD, 0, 0, 16 + 8 * argument)]
-        for comparison, value, result in tests:
-            body += [(comparison, 0, 1, value), (_RETURN, 0, 0, result)]
-        code.append((_EQUAL, 0, len(body) + 1, number))
+    def check(
+        call: tuple[int, int], tests: list[tuple[int, int, int, int]], otherwise: int = _ALLOW
+    ) -> None:
+        """``tests``: (number of an argument, comparison with its low half, value, result)."""
+        body: list[tuple[int, int, int, int]] = []
+        for argument, comparison, value, result in tests:
+            body += [(_LOAD, 0, 0, 16 + 8 * argument), (comparison, 0, 1, value),
+                     (_RETURN, 0, 0, result)]  # fmt: skip
+        body.append((_RETURN, 0, 0, otherwise))
+        code.append((_EQUAL, 0, len(body), call[column]))
         code.extend(body)
-        code.append((_RETURN, 0, 0, _ALLOW if tests[-1][2] != _ALLOW else eperm))
 
-    check(_CLONE, 0, [(_ANY_BIT, _CLONE_DENIED, eperm)])
-    check(_SOCKETPAIR, 0, [(_EQUAL, _AF_UNIX, _ALLOW)])
-    check(_IOCTL, 1, [(_EQUAL, _TIOCSTI, eperm), (_EQUAL, _TIOCLINUX, eperm)])
-    denied, absent = dict(_DENIED), dict(_ABSENT)
-    if stay_in_group:
-        denied.update(_GROUPS)
+    denied, absent, ignored = dict(_DENIED), dict(_ABSENT), {}
+    sockets = [(0, _EQUAL, _AF_UNIX, _ALLOW)]
+    requests = [_TIOCSTI, _TIOCLINUX]
+    if landlock is not None:
+        denied.update(_OF_OTHERS)
+        if landlock < 3:
+            denied.update(_TRUNCATE)
+        if not compiler:
+            ignored = _ATTRIBUTES
+        for call in _OWN_ALONE.values():
+            check(call, [(0, _EQUAL, 0, _ALLOW)], eperm)
+        # One of a pair of datagram sockets can leave its partner and write to any that has a name.
+        sockets.insert(0, (1, _ANY_BIT, _DATAGRAM, eperm))
+        requests += [_FIOSETOWN, _SIOCSPGRP, _FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR]
+        # A signal on input, to whoever is named.
+        check(_FCNTL, [(1, _EQUAL, number, eperm) for number in (_F_SETOWN, _F_SETOWN_EX)])
+    check(_CLONE, [(0, _ANY_BIT, _CLONE_DENIED, eperm)])
+    check(_SOCKETPAIR, sockets, eperm)
+    check(_IOCTL, [(1, _EQUAL, request, eperm) for request in requests])
     if own_pid is not None:
         for call in _SIGNALS:
-            check(call, 0, [(_EQUAL, 0, _ALLOW), (_EQUAL, own_pid, _ALLOW)])
+            check(call, [(0, _EQUAL, 0, _ALLOW), (0, _EQUAL, own_pid, _ALLOW)], eperm)
         absent.update(_SIGNALS_ABSENT)
-    for calls, result in ((denied, eperm), (absent, enosys)):
+    for calls, result in ((denied, eperm), (absent, enosys), (ignored, _ERRNO)):
         for numbers in calls.values():
             if numbers[column] >= 0:
                 code += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, result)]
