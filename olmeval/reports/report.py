@@ -217,7 +217,7 @@ def _file_sections(inputs: Inputs) -> list[tuple[str, str, str, str]]:
 def _run_sections(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
     if not runs:
         return []
-    note = f"Added up over {count(len(runs), 'run folder')}; a dot is zero."
+    note = f"Added up over {count(len(runs), 'run')}; a dot is zero."
     return [
         ("counters", "Counters", note, report_parts.counters(runs)),
         ("provenance", "Provenance", "", report_parts.provenance(runs)),

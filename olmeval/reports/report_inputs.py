@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from olmeval.analysis.compare import run_name
 from olmeval.errors import UserError
 from olmeval.files import read_json
-from olmeval.results.run import Run, find_runs
+from olmeval.results.run import Run, find_runs, joined
 from olmeval.results.table import checked, load_table
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class Inputs:
     """Everything that the report shows.
 
     ``table``: the long table of all runs and tables (None where there is neither); ``runs``: the
-    finished run folders among them, and ``names`` their names in the table, by path; ``ladders``,
-    ``mixtures`` (reports), ``proposals`` and ``gates``: the files as read, by name; ``notes``: what
-    was left out, in words.
+    finished runs among them, numbered folders of one checkpoint as one, and ``names`` their names
+    in the table, by path; ``ladders``, ``mixtures`` (reports), ``proposals`` and ``gates``: the
+    files as read, by name; ``notes``: what was left out, in words.
     """
 
     table: "pd.DataFrame | None" = None
@@ -71,6 +71,7 @@ def gather(paths: Sequence[str | Path], mapping: str | Path | None = None) -> In
             raise UserError(f"'{path}' is neither a folder nor .csv, .parquet or .json")
     frames = [load_table(tables, mapping)] if tables else []
     if inputs.runs:
+        inputs.runs = joined(inputs.runs)
         inputs.names = distinct_names(inputs.runs)
         frames += [run.table().assign(run=inputs.names[run.path]) for run in inputs.runs]
     if frames:

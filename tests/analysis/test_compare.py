@@ -12,6 +12,7 @@ from scipy import stats
 from olmeval.analysis.compare import compare_runs, compare_suites, flipped, groups_table
 from olmeval.errors import UserError
 from olmeval.results.run import LONG_COLUMNS, Run
+from olmeval.stats.mean import paired_difference
 from olmeval.stats.mixed import upper_tail
 from tests.analysis.gate_runs import MadeRun
 
@@ -62,6 +63,26 @@ def test_shared_passages_count_once(tmp_path: Path) -> None:
     ).iloc[0]
     one_each = np.unique(x)
     assert clustered["stderr"] == pytest.approx(one_each.std(ddof=1) / np.sqrt(10))
+
+
+def test_documents_are_matched_by_their_number(tmp_path: Path) -> None:
+    """Rows in another order, and documents that one run alone has."""
+    rng = np.random.default_rng(2)
+    x, y = rng.random(40).round(2), rng.random(40).round(2)
+    passages = [f"p{k // 3}" if k < 21 else None for k in range(40)]
+    a, b = (make_run(tmp_path / n, list(v), passages) for n, v in (("a", x), ("b", y)))
+    table = pd.read_parquet(b.path / "instances.parquet")
+    table.sample(frac=1, random_state=0).iloc[:33].to_parquet(b.path / "instances.parquet")
+    kept = np.sort(table.sample(frac=1, random_state=0).iloc[:33]["doc_id"].to_numpy())
+    row = compare_runs([a, b]).iloc[0]
+    labels = [k // 3 if k < 21 else f"alone {k}" for k in kept]
+    expected = paired_difference(x[kept], y[kept], labels)
+    assert (row["n"], row["value_a"]) == (33, pytest.approx(x[kept].mean()))
+    assert row["difference"] == pytest.approx(expected.value)
+    assert row["stderr"] == pytest.approx(expected.stderr)
+    found = flipped([a, b]).set_index("doc_id")
+    assert set(found.index) == {k for k in kept.tolist() if x[k] != y[k]}
+    assert all(found.loc[k, ["a", "b"]].tolist() == [x[k], y[k]] for k in found.index)
 
 
 def test_different_questions_are_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ HOSTILE = "</script></textarea><script>alert('x')</script><img src=x onerror=ale
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="chromium is not installed: run scripts/install-test-packages.sh"
 )
+REFERENCES = ("src", "href", "action", "data")
 Answers = dict[str, list[float]]
 
 
@@ -100,7 +101,10 @@ def make_run(
 
 
 class Page(HTMLParser):
-    """A page's elements, what they refer to, event handlers, scripts and visible text."""
+    """A page's elements, what they refer to, event handlers, scripts and visible text.
+
+    ``cells`` are the pieces of the text between elements.
+    """
 
     def __init__(self, page: str):
         super().__init__()
@@ -110,13 +114,14 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.scripts: list[str] = []
         self.text: list[str] = []
+        self.cells: list[str] = []
         self._open = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.elements.append(tag)
         self._open = tag
-        self.references += [v or "" for k, v in attributes if k in ("src", "href", "action")]
+        self.references += [v or "" for k, v in attributes if k in REFERENCES]
         self.handlers += [k for k, _ in attributes if k.startswith("on")]
         self.ids += [v or "" for k, v in attributes if k == "id"]
 
@@ -125,6 +130,7 @@ class Page(HTMLParser):
             self.scripts.append(data)
         elif self._open != "style":
             self.text.append(data)
+            self.cells += [data.strip()] if data.strip() else []
 
     def handle_endtag(self, tag: str) -> None:
         self._open = ""

@@ -14,7 +14,7 @@ from olmeval.engine.settings import Settings
 from olmeval.requests import Request
 from olmeval.results.run import find_runs
 from tests.backends.straight import StraightLine
-from tests.reports.test_page import CHROMIUM, browse
+from tests.reports.pages import CHROMIUM, browse
 
 pytestmark = pytest.mark.slow
 

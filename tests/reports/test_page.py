@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,7 @@ from olmeval.errors import UserError
 from olmeval.reports.curves import MAX_BARS, charts, primary_rows, series_of
 from olmeval.reports.page import write_page
 from olmeval.stats.mean import Z95
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&amp;"
+from tests.reports.pages import HOSTILE, Page, browse, needs_chromium
 
 
 def row(run: str, step: int, task: str, value: float, **more: Any) -> dict[str, Any]:
@@ -47,43 +42,13 @@ def compared(difference: float, stderr: float, higher: bool = True) -> pd.DataFr
     return pd.DataFrame([value])
 
 
-class Text(HTMLParser):
-    """Splits a page into elements, visible text and what the elements refer to."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.elements: list[str] = []
-        self.references: list[str] = []
-        self.handlers: list[str] = []
-        self.cells: list[str] = []
-        self.scripts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append(tag)
-        self.references += [
-            v or "" for k, v in attributes if k in ("src", "href", "action", "data")
-        ]
-        self.handlers += [k for k, _ in attributes if k.startswith("on")]
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1] == "script" and self.lasttag == "script":
-            self.scripts.append(data)
-        elif data.strip():
-            self.cells.append(data.strip())
-
-    @property
-    def visible(self) -> str:
-        return "".join(self.cells)
-
-
 def make(path: Path, rows: pd.DataFrame, **options: Any) -> str:
     return write_page(rows, path, **({"title": "Report"} | options)).read_text(encoding="utf-8")
 
 
 def test_scores_are_the_last_checkpoints_of_the_primary_metric(tmp_path: Path) -> None:
     page = make(tmp_path / "page.html", table())
-    cells = Text(page).cells
+    cells = Page(page).cells
     assert "2 runs · 8 checkpoints · 2 tasks" in cells
     assert "greedy_acc" not in page.split('id="charts"')[0]
     bold = re.findall(r'class="number best">([\d.]+)', page)
@@ -95,7 +60,7 @@ def test_scores_are_the_last_checkpoints_of_the_primary_metric(tmp_path: Path) -
 
 def test_charts_carry_values_and_95_percent_bars(tmp_path: Path) -> None:
     page = make(tmp_path / "page.html", table())
-    figures = json.loads(Text(page).scripts[0])
+    figures = json.loads(Page(page).scripts[0])
     assert len(figures) == 2
     even, math = figures[0]["data"]
     assert even["x"] == [1000, 2000, 3000, 4000]
@@ -172,8 +137,8 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         counters={HOSTILE: HOSTILE},
         provenance={HOSTILE: {HOSTILE: {HOSTILE: HOSTILE}}},
     )
-    seen = Text(page)
-    plain = Text(make(tmp_path / "plain.html", table(), comparison=compared(0.5, 0.01)))
+    seen = Page(page)
+    plain = Page(make(tmp_path / "plain.html", table(), comparison=compared(0.5, 0.01)))
     assert seen.elements.count("script") == plain.elements.count("script") == 3
     assert "img" not in seen.elements and "b" not in seen.elements and not seen.handlers
     assert seen.visible.count("alert('x')") >= 8
@@ -185,7 +150,7 @@ def test_page_refers_to_nothing(tmp_path: Path) -> None:
     page = make(
         tmp_path / "page.html", table(), provenance={"data": {"url": "https://example.org"}}
     )
-    assert Text(page).references == []
+    assert Page(page).references == []
     style = page.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style and "@import" not in style
     assert "default-src 'none'" in page
@@ -203,28 +168,6 @@ def test_bad_tables(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         make(tmp_path / "file" / "page.html", table())
-
-
-def browse(path: Path, profile: Path) -> tuple[str, list[str]]:
-    """Opens a page in headless Chromium; returns the document it became and its console."""
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars"
-    flags += " --disable-background-networking --disable-component-update --disable-sync"
-    flags += " --virtual-time-budget=10000 --enable-logging=stderr --dump-dom"
-    flags += " --allow-file-access-from-files --window-size=1200,900"
-    assert CHROMIUM is not None
-    result = subprocess.run(
-        [CHROMIUM, *flags.split(), f"--user-data-dir={profile}", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
-
-
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="chromium is not installed: run scripts/install-test-packages.sh"
-)
 
 
 @needs_chromium
