@@ -1,9 +1,9 @@
 """``olmeval completion`` and ``olmix completion``: what the shell needs to complete words."""
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
-SHELLS = ("bash", "zsh", "fish")
+from olmeval.cli.shells import SHELLS
 
 
 @click.command(
@@ -13,7 +13,7 @@ Examples:
   olmix completion fish | source
 """
 )
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that teaches SHELL to complete commands, flags and task names.
@@ -22,16 +22,13 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     root = ctx.find_root()
     name = root.command.name or "olmeval"
-    kind = get_completion_class(shell)
-    assert kind is not None
-    click.echo(kind(root.command, {}, name, f"_{name.upper()}_COMPLETE").source())
+    click.echo(SHELLS[shell](root.command, {}, name, f"_{name.upper()}_COMPLETE").source())
 
 
 def complete_tasks(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of tasks, groups and suites that begin with ``incomplete``, as click asks for them.
 
-    After a colon, the formats and variants of the task follow. Shells split words at colons, so
-    what is completed there is given as a whole spec.
+    After a colon, the formats and variants of the task follow, each as a whole spec.
     """
     from olmeval.tasks.families import forms_of, load_catalogue
     from olmeval.tasks.suites import suite_names

@@ -1,12 +1,13 @@
 """What makes ``olmeval`` and ``olmix`` one kind of command: lazy groups, defaults, exit codes."""
 
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
 from importlib import import_module
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from olmeval import __version__
 from olmeval.cli.defaults import find_files, load_defaults
 from olmeval.cli.ranks import say_error
 from olmeval.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Exit codes of every command; docs/cli.md explains them.
 FAILED, BAD_INPUT, INTERNAL, INTERRUPTED = 1, 2, 3, 130
@@ -47,6 +51,16 @@ class LazyGroup(click.Group):
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"there is no command '{args[0]}'{nearest(name, known)}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in sorted(self.commands_at.items())
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, self.commands_at[name][1]) for name in sorted(self.commands_at)]
@@ -112,6 +126,10 @@ def root_group(
 
 def run_cli(group: click.Group, prog: str) -> None:
     """Runs a command group and exits: 0, 1 a check failed, 2 bad input (one sentence), 3 a bug."""
+    if f"_{prog.upper()}_COMPLETE" in os.environ:
+        from olmeval.cli.shells import register
+
+        register()
     warnings.formatwarning = lambda message, *_, **__: f"{prog}: {message}\n"
     try:
         code = group.main(prog_name=prog, standalone_mode=False)
