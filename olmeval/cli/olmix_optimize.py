@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from olmeval.cli.olmix_options import notes, parse_group, parse_numbers
-from olmeval.cli.options import parse_pairs
+from olmeval.cli.olmix_options import notes, parse_group, parse_number, parse_numbers, parse_values
 from olmeval.mixing.names import short_names
 
 if TYPE_CHECKING:
@@ -52,8 +51,10 @@ if TYPE_CHECKING:
 )
 @click.option("--worst", is_flag=True, help="Minimise the worst target, relative to natural.")
 @click.option("--limit", multiple=True, metavar="TARGET=SCORE", help="Worst score allowed.")
-@click.option("--refits", type=int, help="On resampled swarms, for uncertainty; 0: none.")
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--refits", type=click.IntRange(min=0), help="On resampled swarms, for uncertainty; 0: none."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--sweep-tokens", help="Further run lengths to solve for, as 1T,6T.")
 @click.option("--sweep-epochs", help="Further numbers of passes, as 1,4,8.")
 @click.option("--sweep-kl", help="Further strengths, as 0,0.05,0.2.")
@@ -65,6 +66,7 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
     FIT is the fit.json of 'olmix fit', or its folder. Train on the result with
     'olmeval train RECIPE data.mixture=OUTPUT/mix.yaml'.
     """
+    from olmeval.errors import UserError
     from olmeval.mixing.asked import ask
     from olmeval.mixing.fitting import load_fit
     from olmeval.mixing.output import PROPOSAL, save_proposal
@@ -73,14 +75,15 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
 
     fitted = load_fit(fit)
     domains = fitted.table.domains
-    tokens = parse_numbers("--tokens", asked["tokens"])
-    weights = parse_pairs("--weight", asked["weight"])
+    tokens = parse_number("--tokens", asked["tokens"])
+    weights = parse_values("--weight", asked["weight"])
+    epochs = asked["max_epochs"]
     given = None
     if asked["config"]:
         from olmeval.mixing.public import load_fit_request
 
         request = load_fit_request(asked["config"])
-        given, tokens = request.priors, tokens or [t for t in [request.run_tokens] if t]
+        given, tokens = request.priors, request.run_tokens if tokens is None else tokens
         weights = weights or dict(request.weights)
         asked |= {"max_epochs": asked["max_epochs"] or request.max_epochs}
         asked |= {"kl": request.kl if asked["kl"] is None else asked["kl"]}
@@ -89,15 +92,17 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
         domains,
         priors=given or asked["priors"],
         tree=asked["domains"],
-        minimum=parse_pairs("--min", asked["minimum"]),
-        maximum=parse_pairs("--max", asked["maximum"]),
-        fixed=parse_pairs("--fix", asked["fix"]),
-        run_tokens=tokens[0] if tokens else None,
+        minimum=parse_values("--min", asked["minimum"]),
+        maximum=parse_values("--max", asked["maximum"]),
+        fixed=parse_values("--fix", asked["fix"]),
+        run_tokens=tokens,
         max_epochs=asked["max_epochs"],
         groups=[parse_group(text) for text in asked["group"]],
         contents=fitted.table.contents,
     )
     constraints, prior = problem.constraints, problem.prior
+    if epochs is not None and constraints.run_tokens is None:
+        raise UserError("--max-epochs bounds nothing without the length of the run; give --tokens")
     proposal = propose(
         fitted,
         constraints,
@@ -105,7 +110,7 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
         weights=weights,
         kl=asked["kl"],
         worst=asked["worst"],
-        limits=parse_pairs("--limit", asked["limit"]),
+        limits=parse_values("--limit", asked["limit"]),
         refits=asked["refits"],
         seed=asked["seed"],
     )

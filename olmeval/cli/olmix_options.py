@@ -1,6 +1,7 @@
 """What the commands of ``olmix`` share."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import click
@@ -30,10 +31,43 @@ def parse_numbers(flag: str, text: str | None) -> list[float]:
             continue
         scale = scales.get(cell[-1], 1.0)
         try:
-            numbers.append(float(cell[:-1] if scale > 1 else cell) * scale)
+            number = float(cell[:-1] if scale > 1 else cell) * scale
         except ValueError:
-            raise UserError(f"{flag} {item} is not a number such as 0.5, 1e11 or 100B") from None
+            number = float("nan")
+        if not isfinite(number):
+            raise UserError(f"{flag} {item} is not a number such as 0.5, 1e11 or 100B")
+        numbers.append(number)
     return numbers
+
+
+def parse_number(flag: str, text: str | None) -> float | None:
+    """One number such as 100B, or None."""
+    from olmeval.errors import UserError
+
+    numbers = parse_numbers(flag, text)
+    if len(numbers) > 1:
+        raise UserError(f"{flag} takes one number, not {len(numbers)}")
+    return numbers[0] if numbers else None
+
+
+def parse_values(flag: str, items: Sequence[str]) -> dict[str, float]:
+    """``NAME=NUMBER`` items, every name once."""
+    from olmeval.errors import UserError
+
+    values: dict[str, float] = {}
+    for item in items:
+        # Names of targets may have a "=", numbers have none.
+        name, equals, text = item.rpartition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not (equals and name and isfinite(value)):
+            raise UserError(f"{flag} {item} is not NAME=NUMBER, as in {flag} {name or 'code'}=0.2")
+        if name in values:
+            raise UserError(f"{flag} {name} is given twice; keep one")
+        values[name] = value
+    return values
 
 
 def parse_group(text: str) -> "Group":

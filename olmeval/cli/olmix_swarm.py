@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from olmeval.cli.olmix_options import parse_numbers
+from olmeval.cli.olmix_options import parse_number
 from olmeval.mixing.names import short_names
 
 
@@ -67,7 +67,7 @@ def priors(root: Path, domains: tuple[str, ...], output: Path, as_json: bool) ->
 )
 @click.option("--minimum-weight", default=0.002, show_default=True, help="Smaller shares become 0.")
 @click.option("--temperature", default=1.0, show_default=True, help="< 1 evens out the natural.")
-@click.option("--seed", default=42, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True)
 @click.option("--proxy-tokens", help="Length of a proxy run, as 3B.")
 @click.option("--proxy-epochs", type=float, help="Most passes of a proxy over a domain.")
 @click.option(
@@ -84,13 +84,13 @@ def swarm(domains: Path, output: Path, as_json: bool, **asked: Any) -> None:
     from olmeval.mixing.sampling import SwarmSettings, advised_runs
     from olmeval.mixing.swarm import REPORT, design_swarm, read_mixtures, save_swarm
 
-    tokens = parse_numbers("--proxy-tokens", asked["proxy_tokens"])
+    tokens = parse_number("--proxy-tokens", asked["proxy_tokens"])
     if asked["public"]:
         from olmeval.mixing.public import load_swarm_request
 
         request = load_swarm_request(domains)
         tree, settings = build_domains(request.domains, str(domains)), request.settings
-        tokens = tokens or [float(t) for t in [request.proxy_tokens] if t]
+        tokens = request.proxy_tokens if tokens is None else tokens
     else:
         tree = load_domains(domains)
         settings = SwarmSettings(
@@ -104,7 +104,7 @@ def swarm(domains: Path, output: Path, as_json: bool, **asked: Any) -> None:
     designed = design_swarm(
         tree,
         settings,
-        proxy_tokens=tokens[0] if tokens else None,
+        proxy_tokens=tokens,
         proxy_epochs=asked["proxy_epochs"],
         existing=read_mixtures(asked["existing"], tree.names) if asked["existing"] else None,
         prefix=asked["prefix"],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from olmeval.cli.olmix_options import parse_numbers
+from olmeval.cli.olmix_options import parse_number
 
 
 @click.command(
@@ -47,18 +47,18 @@ def upsample(
     from olmeval.mixing.upsampling import tokens_of
     from olmeval.mixing.upsampling import upsample as plan_of
 
-    budget = parse_numbers("--tokens", tokens)
-    if len(budget) != 1:
+    budget = parse_number("--tokens", tokens)
+    if budget is None:
         raise click.UsageError("--tokens takes one number")
     held = tokens_of(load_domains(domains), buckets)
-    plan = plan_of(held, budget[0], drop=drop, most=most, power=power)
+    plan = plan_of(held, budget, drop=drop, most=most, power=power)
     if output is not None:
-        save_mix({name: n / budget[0] for name, n in plan.tokens.items()}, output, output.stem)
+        save_mix({name: n / budget for name, n in plan.tokens.items()}, output, output.stem)
     if as_json:
         click.echo(json.dumps(asdict(plan), indent=2))
         return
     for name, times in plan.repetition.items():
-        share = plan.tokens[name] / budget[0]
+        share = plan.tokens[name] / budget
         click.echo(
             f"{name}: {times:.3f} times {held[name]:,.0f}, {plan.tokens[name]:,.0f} tokens, "
             f"{share:.4f}"

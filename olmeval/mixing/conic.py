@@ -63,12 +63,13 @@ def solve_conic(
     *,
     worst: Array | None = None,
     limits: Sequence[tuple[int, float]] = (),
+    names: Sequence[str] = (),
 ) -> Array:
     """The mixture (m,) that minimises the weighted losses, or the worst of ``loss / worst``.
 
     ``worst`` (n,): what each loss is divided by; None: the weighted sum with ``weights`` (n,).
-    ``limits``: (target, largest loss). Both plus kl KL(x || prior). Raises
-    :class:`InfeasibleError` when the limits cannot all be kept.
+    ``limits``: (target, largest loss); ``names``: of all targets, for messages. Both plus
+    kl KL(x || prior). Raises :class:`InfeasibleError` when the limits cannot all be kept.
     """
     cp: Any = import_module("cvxpy")
     constraints.check()
@@ -97,7 +98,8 @@ def solve_conic(
     if programme.status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
         raise InfeasibleError(
             "no mixture keeps all limits on targets: "
-            + ", ".join(f"target {place} at most {limit:.4g}" for place, limit in limits)
+            + ", ".join(f"'{names[place]}'" if names else f"target {place}" for place, _ in limits)
+            + "; loosen one"
         )
     if x.value is None:
         raise UserError(f"the solver found no optimum: {programme.status}")

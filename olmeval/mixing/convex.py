@@ -53,6 +53,8 @@ def optima(
         none = (prior <= 0) & (strength > 0)[:, None] & (lower <= 0)
         upper = np.where(none, 0.0, upper)
         prior = np.where(prior > 0, prior, 1e-12)
+    # Where the lower ends fill the mixture, nothing has a choice.
+    upper = np.where(lower.sum(axis=1, keepdims=True) >= 1 - 1e-9, lower, upper)
     pinned = upper - lower < PINNED
     results: list[Optimum | None] = [None] * batch
     # Problems that leave the same shares free are one batch.

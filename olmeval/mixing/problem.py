@@ -122,7 +122,7 @@ class Constraints:
             d for d, cap, top in zip(self.domains, upper, self.maximum, strict=True) if cap < top
         ]
         passes = self._passes_needed()
-        fix = "raise the maximum shares"
+        fix = "raise the maximum shares" if self.tokens.any() else "no domain holds any tokens"
         if passes is not None:
             run = self.max_epochs / passes * self.run_tokens
             fix = f"allow {passes:.3g} passes, or plan a run of at most {run:,.0f} tokens"
@@ -212,6 +212,11 @@ def make_constraints(
             known(name, domains, f"{label} share" if label != "fixed share" else label)
             if not 0 <= share <= 1:
                 raise UserError(f"the {label} of '{name}' is {share}; shares lie between 0 and 1")
+    for name in fixed or {}:
+        if name in (minimum or {}) or name in (maximum or {}):
+            raise UserError(
+                f"'{name}' has a fixed share, so it needs no other ends; leave these out"
+            )
     for group in groups:
         for name in group.members:
             known(name, domains, f"group '{group.name}'")
@@ -220,11 +225,11 @@ def make_constraints(
                 f"the group '{group.name}' has the ends {group.lower} and {group.upper}; they must "
                 "rise and lie between 0 and 1"
             )
-    if not max_epochs > 0:
+    if not 0 < max_epochs < np.inf:
         raise UserError(f"{max_epochs} passes over a domain cannot be; allow more than 0")
     held = None
     if run_tokens is not None:
-        if not run_tokens > 0:
+        if not 0 < run_tokens < np.inf:
             raise UserError(f"a run of {run_tokens} tokens cannot be planned")
         lacking = [name for name in domains if name not in (tokens or {})]
         if lacking:

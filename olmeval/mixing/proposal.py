@@ -87,10 +87,9 @@ def propose(
     """
     if constraints.domains != fit.table.domains:
         raise UserError("the constraints are for other domains than the fit")
-    if kl < 0:
-        raise UserError(
-            f"a KL strength of {kl} would push away from the natural mixture; give >= 0"
-        )
+    check_strength(kl)
+    if refits is not None and refits < 0:
+        raise UserError(f"{refits} refits cannot be; give 0 for none")
     constraints.check()
     w = target_weights(fit, weights)
     law = w * fit.predictable
@@ -99,6 +98,9 @@ def propose(
     center = _obeying(q, constraints)
     optimum: Optimum | None = None
     bounds = [(target_place(t, fit.table.targets), v) for t, v in (limits or {}).items()]
+    for target, limit in (limits or {}).items():
+        if not np.isfinite(limit):
+            raise UserError(f"the limit on '{target}' is {limit}; give a number")
     reflections = fit.table.reflections()
     as_losses = [(j, v if np.isnan(reflections[j]) else reflections[j] - v) for j, v in bounds]
     if not law.any():
@@ -156,13 +158,19 @@ def propose(
     )
 
 
+def check_strength(kl: float) -> None:
+    """Raises :class:`UserError` for a KL strength that is no number of 0 or more."""
+    if not 0 <= kl < np.inf:
+        raise UserError(f"a KL strength of {kl} cannot be; give a number of 0 or more")
+
+
 def target_weights(fit: MixtureFit, weights: Mapping[str, float] | None) -> Array:
     """Weights (n,) that add up to 1; targets without one have none, and no weights mean equal."""
     if not weights:
         return np.full(len(fit.table.targets), 1 / len(fit.table.targets))
     w = np.zeros(len(fit.table.targets))
     for target, weight in weights.items():
-        if not weight >= 0:
+        if not 0 <= weight < np.inf:
             raise UserError(f"the weight of '{target}' is {weight}; weights are 0 or more")
         w[target_place(target, fit.table.targets)] = weight
     if not w.sum() > 0:
@@ -188,6 +196,8 @@ def natural(
             notes.append(f"the prior gives nothing to {none}; with a KL term neither does the mix")
         return q / q.sum(), notes
     if constraints.tokens is not None:
+        if not constraints.tokens.any():
+            raise UserError("no domain holds any tokens, so there is no natural mixture; give one")
         return constraints.tokens / constraints.tokens.sum(), []
     mean: Array = fit.table.X.mean(axis=0)
     return mean / mean.sum(), [
@@ -253,7 +263,10 @@ def _obeying(q: Array, constraints: Constraints) -> Array:
     if len(near):
         first: Array = near[0]
         return first
-    raise UserError("no mixture near the natural one obeys the groups; loosen them")
+    raise UserError(
+        "no mixture near the natural one obeys the groups; loosen them, or give the domains of "
+        "each a share of the natural mixture"
+    )
 
 
 def _several(
@@ -271,7 +284,8 @@ def _several(
     scale = np.maximum(fit.losses(center[None])[0], 1e-12) if worst else None
     if scale is not None:
         scale[~fit.predictable] = np.inf
-    return solve_conic(fit.model, w, constraints, q, kl, worst=scale, limits=limits)
+    return solve_conic(fit.model, w, constraints, q, kl, worst=scale, limits=limits,
+                       names=fit.table.targets)  # fmt: skip
 
 
 def _searched(

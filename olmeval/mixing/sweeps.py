@@ -12,7 +12,7 @@ from olmeval.mixing.bootstrap import oracle_of
 from olmeval.mixing.convex import optima
 from olmeval.mixing.fitting import MixtureFit
 from olmeval.mixing.problem import Constraints, InfeasibleError
-from olmeval.mixing.proposal import KL, natural, target_weights
+from olmeval.mixing.proposal import KL, check_strength, natural, target_weights
 
 Array = NDArray[np.float64]
 
@@ -47,6 +47,7 @@ def sweep(
     q, _ = natural(fit, constraints, prior)
     runs: list[float | None] = list(run_tokens) or [constraints.run_tokens]
     passes = list(max_epochs) or [constraints.max_epochs]
+    _check_grid(run_tokens, max_epochs, kl, constraints)
     grid = list(product(runs, passes, kl))
     cells: list[Cell] = []
     solvable: list[tuple[int, Constraints, float]] = []
@@ -71,6 +72,26 @@ def sweep(
             cells[place], weights=mixture, objective=float(value), held=int(at_end.sum())
         )
     return cells
+
+
+def _check_grid(
+    run_tokens: Sequence[float],
+    max_epochs: Sequence[float],
+    kl: Sequence[float],
+    constraints: Constraints,
+) -> None:
+    """What would change nothing, or cannot be, is no axis."""
+    for strength in kl:
+        check_strength(strength)
+    for count in (*run_tokens, *max_epochs):
+        if not 0 < count < np.inf:
+            raise UserError(f"a sweep over {count:g} tokens or passes cannot be; give more than 0")
+    if (run_tokens or max_epochs) and constraints.tokens is None:
+        raise UserError(
+            "to sweep over run lengths or passes, the tokens of every domain must be known"
+        )
+    if max_epochs and not run_tokens and constraints.run_tokens is None:
+        raise UserError("to sweep over passes, say how long the run is")
 
 
 @dataclass(frozen=True)

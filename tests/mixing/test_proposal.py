@@ -160,7 +160,7 @@ def test_mistakes(fit: MixtureFit, swarm: SwarmTable) -> None:
         propose(fit, one, weights={"xx": 1})
     with pytest.raises(UserError, match="weight 0"):
         propose(fit, one, weights={"x": 0})
-    with pytest.raises(UserError, match="push away"):
+    with pytest.raises(UserError, match="a KL strength of -1 cannot be"):
         propose(fit, one, kl=-1)
     with pytest.raises(UserError, match="need a convex law"):
         propose(fit_swarm(swarm, "nearest", curve=False), one, worst=True)
