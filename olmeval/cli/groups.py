@@ -1,5 +1,6 @@
 """What makes ``olmeval`` and ``olmix`` one kind of command: lazy groups, defaults, exit codes."""
 
+import errno
 import os
 import sys
 import traceback
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Exit codes of every command; docs/cli.md explains them.
 FAILED, BAD_INPUT, INTERNAL, INTERRUPTED = 1, 2, 3, 130
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class LazyGroup(click.Group):
@@ -146,8 +148,13 @@ def run_cli(group: click.Group, prog: str) -> None:
     except (click.Abort, KeyboardInterrupt):
         say_error(f"{prog}: interrupted")
         code = INTERRUPTED
-    except Exception:
-        traceback.print_exc()
-        say_error(f"{prog}: this is a mistake in {prog} itself; please report it")
-        code = INTERNAL
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            where = f"'{error.filename}'" if error.filename else "the output"
+            say_error(f"{prog}: cannot write {where}: {error.strerror}; free space, and try again")
+            code = BAD_INPUT
+        else:
+            traceback.print_exc()
+            say_error(f"{prog}: this is a mistake in {prog} itself; please report it")
+            code = INTERNAL
     sys.exit(code if isinstance(code, int) else 0)

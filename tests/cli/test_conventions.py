@@ -220,6 +220,8 @@ def test_bad_input_is_code_2_and_debug_shows_the_traceback(tmp_path: Path) -> No
     ("raised", "code", "said"),
     [
         ("KeyError('x')", 3, "mistake in broken itself"),
+        ("OSError(5, 'Input/output error')", 3, "mistake in broken itself"),
+        ("OSError(28, 'No space left', 'a.csv')", 2, "cannot write 'a.csv': No space left; free"),
         ("KeyboardInterrupt()", 130, "interrupted"),
         ("UserError('no')", 2, "broken: no"),
         ("SystemExit(1)", 1, ""),
@@ -255,6 +257,18 @@ def test_no_colour_and_no_bars_in_a_pipe() -> None:
     result = process("cache", "verify")
     assert result.returncode == 0
     assert "\x1b" not in result.stdout + result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "olmeval.cli.main", "--help"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr.startswith("olmeval: cannot write the output: ")
+    assert result.stderr.count("\n") == 1
 
 
 def in_terminal(*words: str, **env: str) -> str:
