@@ -219,6 +219,29 @@ def test_one_checkpoint_scored_twice_is_two_runs(tmp_path: Path) -> None:
     assert "McNemar" in report.page.read_text(encoding="utf-8")
 
 
+def test_numbered_folders_of_a_checkpoint_are_one_run(tmp_path: Path) -> None:
+    for name, rate in (("a", 0.7), ("b", 0.4)):
+        tasks = {task: binary(rate) for task in ("x:rc", "y:rc", "z:rc")}
+        make_run(tmp_path / "whole" / name, tasks)
+        make_run(tmp_path / "split" / name, {t: tasks[t] for t in ("x:rc", "y:rc")})
+        beside = make_run(tmp_path / "split" / f"{name}-2", {"z:rc": tasks["z:rc"]}).path
+        info = json.loads((beside / "run.json").read_text())
+        info["model"]["name"], info["beside"] = name, {"folder": beside.name, "run": name}
+        (beside / "run.json").write_text(json.dumps(info))
+    whole, split = (
+        write_report([tmp_path / k], tmp_path / f"{k}.html") for k in ("whole", "split")
+    )
+    assert split.contests == whole.contests and len(split.contests[0]["tasks"]) == 3
+    # Folders that say nothing of each other are two runs, and are not compared on other tasks.
+    plain = write_report([tmp_path / "split" / "a", tmp_path / "whole" / "b"], tmp_path / "p.html")
+    assert len(plain.contests[0]["tasks"]) == 2
+    make_run(tmp_path / "other", {"w:rc": binary(0.5)})
+    (only,) = write_report(
+        [tmp_path / "split" / "a", tmp_path / "other"], tmp_path / "o.html"
+    ).contests
+    assert only["not_ranked"] == ["other"] and only["answer"].startswith("a: 0.")
+
+
 def test_unfinished_runs_and_trainings_are_left_out(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "a", {"one:rc": binary(0.5)})
     half = make_run(tmp_path / "runs" / "b", {"one:rc": binary(0.5)})
