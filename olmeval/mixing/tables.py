@@ -131,14 +131,21 @@ def read_swarm(
         if only:
             notes.append(f"{len(only)} runs are in '{path}' alone and left out: {_some(only)}")
     if not len(both):
-        raise UserError(f"'{ratios}' and '{metrics}' have no run in common in the column '{key}'")
+        ones = "; ".join(f"'{i[0]}' in one" for i in (shares.index, scores.index) if len(i))
+        raise UserError(
+            f"'{ratios}' and '{metrics}' have no run in common in the column '{key}' ({ones})"
+        )
     missing = scores.loc[both].isna()
     if missing.any(axis=None):
         holes = sorted(both[missing.any(axis=1)])
         notes.append(f"{len(holes)} runs lack scores and are left out: {_some(holes)}")
         both = both.difference(holes)
         if not len(both):
-            raise UserError(f"'{metrics}': every run lacks the score of some target; drop those")
+            never = [name for name in kept if scores[name].isna().all()]
+            raise UserError(
+                f"'{metrics}': every run lacks the score of some target; drop "
+                f"{_some(never) if never else 'those with holes'}"
+            )
     both = both.sort_values()
     x = shares.loc[both].to_numpy(np.float64)
     _check_shares(x, list(both), ratios)
@@ -257,6 +264,12 @@ def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
+        # The heading as a row: pandas would number the doubles of a name and keep them all.
+        head = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, nrows=1)
+        names = head.iloc[0]
+        doubled = sorted(set(names[names.duplicated() & (names != "")]))
+        if doubled:
+            raise UserError(f"'{path}' has more than one column '{doubled[0]}'; keep one")
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise UserError(f"'{path}' does not exist") from None
@@ -292,10 +305,15 @@ def _check_shares(x: Array, runs: Sequence[str], path: Path) -> None:
     for i, run in enumerate(runs):
         if np.isnan(x[i]).any() or (x[i] < 0).any():
             raise UserError(f"'{path}': a share of run '{run}' is missing or negative")
-        if abs(x[i].sum() - 1) > 0.01:
+        total = x[i].sum()
+        if abs(total - 1) > 0.01:
+            why = (
+                "give fractions, not percent"
+                if abs(total - 100) < 1
+                else "every column but the run's name must be a domain"
+            )
             raise UserError(
-                f"'{path}': the shares of run '{run}' add up to {x[i].sum():.4f}, not 1; "
-                "every column but the run's name must be a domain"
+                f"'{path}': the shares of run '{run}' add up to {total:.4f}, not 1; {why}"
             )
 
 

@@ -108,3 +108,30 @@ def test_groups_average_targets(files: tuple[Path, Path]) -> None:
         table.grouped({"all": ["a", "c"]})
     with pytest.raises(UserError, match="mixes targets"):
         read_swarm(*files, higher=["a"]).grouped({"all": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("which", "old", "new", "words"),
+    [
+        (0, "run,web,code", "run,web,web", "more than one column 'web'"),
+        (1, "run,b,a", "run,a,a", "more than one column 'a'"),
+        (1, "\nr", "\n", "no run in common in the column 'run' \\('r0' in one; '0' in one\\)"),
+    ],
+)
+def test_bad_headings_and_keys(
+    files: tuple[Path, Path], which: int, old: str, new: str, words: str
+) -> None:
+    text = files[which].read_text()
+    assert old in text
+    files[which].write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=words):
+        read_swarm(*files)
+
+
+def test_percent_and_targets_without_scores_are_named(files: tuple[Path, Path]) -> None:
+    edit(files[1], lambda t: t.assign(a=np.nan))
+    with pytest.raises(UserError, match="every run lacks the score of some target; drop 'a'"):
+        read_swarm(*files)
+    edit(files[0], lambda t: t.set_index("run").mul(100).reset_index())
+    with pytest.raises(UserError, match="not 1; give fractions, not percent"):
+        read_swarm(*files, drop=["a"])
