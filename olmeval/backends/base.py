@@ -11,6 +11,9 @@ from olmeval.backends.planner import Plan, Step
 from olmeval.backends.tokenization import Bos, Tokenizer
 from olmeval.requests import Sampling
 
+# In ``run.json``, too, where they are of all workers, but not of sessions that were stopped.
+COUNTS = "last_session"
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -20,7 +23,8 @@ class ModelInfo:
     with the output head and without the input embedding (None where nobody can tell: a server);
     ``metadata`` is what the trainer wrote
     beside the weights (step, tokens, flops, seed, mix …), empty for other checkpoints;
-    ``settings`` are the engine's settings that can change a score.
+    ``settings`` are the engine's settings that can change a score, and under :data:`COUNTS` numbers
+    of what happened since the last call of ``score``, which whoever calls it adds up.
     """
 
     name: str

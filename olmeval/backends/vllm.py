@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from olmeval.backends.base import Generated, LoadOptions, ModelInfo, Prompt, ScoredRange
+from olmeval.backends.base import COUNTS, Generated, LoadOptions, ModelInfo, Prompt, ScoredRange
 from olmeval.backends.checkpoints import Checkpoint
 from olmeval.backends.describe import describe, load_model_config
 from olmeval.backends.planner import Plan, Step
@@ -105,11 +105,13 @@ class VllmBackend:
         """See :class:`olmeval.backends.base.Backend`.
 
         ``info.settings`` then say which way each kind of sequence took (``scoring``) and how many
-        answers the cache had swallowed (``asked_again``).
+        answers of this call the cache had swallowed (``asked_again``).
         """
+        before, told = self.scorer.resent, self.info.settings
+        told[COUNTS] = {"asked_again": 0}
         for done in self.scorer.score(plan, steps):
-            ways = {kind: way.name for kind, way in self.scorer.ways.items()}
-            self.info.settings.update(scoring=ways, asked_again=self.scorer.resent)
+            told["scoring"] = {kind: way.name for kind, way in self.scorer.ways.items()}
+            told[COUNTS] = {"asked_again": self.scorer.resent - before}
             yield done
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, tuple[Generated, ...]]]:

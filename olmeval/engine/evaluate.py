@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from olmeval.backends.base import ModelInfo
+from olmeval.backends.base import COUNTS, ModelInfo
 from olmeval.backends.checkpoints import SERVER_URL, Checkpoint, find_checkpoints
 from olmeval.engine.dry_run import DryRun, dry_run
 from olmeval.engine.folder import RunFolder
@@ -278,12 +278,17 @@ class Session:
 
 
 def _joined(before: ModelInfo, now: ModelInfo) -> ModelInfo:
-    """What one worker says of its model, with what others said of kinds that it did not meet."""
+    """What a worker says of its model after one part, with what was said after earlier parts.
+
+    That of kinds which this part did not have is kept; counts are added up.
+    """
     settings = dict(now.settings)
     for key, value in now.settings.items():
         earlier = before.settings.get(key)
         if isinstance(value, dict) and isinstance(earlier, dict):
             settings[key] = {**earlier, **value}
+            if key == COUNTS:
+                settings[key] |= {name: n + earlier.get(name, 0) for name, n in value.items()}
     return replace(now, settings=settings)
 
 

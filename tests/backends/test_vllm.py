@@ -167,7 +167,9 @@ def test_what_the_cache_swallowed_is_asked_again(
     asked = chosen.scorer.resent
     got, greedy = scores(chosen, requests)
     assert chosen.scorer.resent - asked == 3
-    assert chosen.info.settings["asked_again"] == chosen.scorer.resent
+    assert chosen.info.settings["last_session"] == {"asked_again": 3}
+    scores(chosen, [])  # a part whose answers are all known adds nothing
+    assert chosen.info.settings["last_session"] == {"asked_again": 0}
     want = [straight.score(r) for r in requests]
     assert np.abs(got - [w[0] for w in want]).max() < 1e-3
     assert greedy.tolist() == [w[1] for w in want]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from olmeval.backends.base import ModelInfo
+from olmeval.backends.base import COUNTS, ModelInfo
 from olmeval.engine.evaluate import _joined
 from tests.conftest import make_checkpoint
 from tests.engine.killing import run_killed
@@ -154,10 +154,13 @@ def is_worker(pid: int, driver: int) -> bool:
 
 
 def test_what_workers_found_is_joined() -> None:
-    info = ModelInfo(
-        "m", "m", "f", None, None, 64, settings={"scoring": {"one": "grouped"}, "n": 1}
-    )
-    later = replace(info, settings={"scoring": {"several": "forced"}, "n": 2})
-    assert _joined(info, later).settings == {
-        "scoring": {"one": "grouped", "several": "forced"}, "n": 2
+    def told(scoring: dict[str, str], n: int, again: int) -> ModelInfo:
+        settings = {"scoring": scoring, "n": n, COUNTS: {"asked_again": again}}
+        return ModelInfo("m", "m", "f", None, None, 64, settings=settings)
+
+    opened = replace(told({}, 0, 0), settings={"n": 0})
+    info = _joined(opened, told({"one": "grouped"}, 1, 3))
+    info = _joined(info, told({"several": "forced"}, 2, 4))
+    assert info.settings == {
+        "scoring": {"one": "grouped", "several": "forced"}, "n": 2, COUNTS: {"asked_again": 7}
     }  # fmt: skip
