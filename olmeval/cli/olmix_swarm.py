@@ -101,13 +101,18 @@ def swarm(domains: Path, output: Path, as_json: bool, **asked: Any) -> None:
             temperature=asked["temperature"],
             seed=asked["seed"],
         )
+    taken: tuple[str, ...] = ()
+    existing = None
+    if asked["existing"]:
+        taken, existing = read_mixtures(asked["existing"], tree.names)
     designed = design_swarm(
         tree,
         settings,
         proxy_tokens=tokens,
         proxy_epochs=asked["proxy_epochs"],
-        existing=read_mixtures(asked["existing"], tree.names) if asked["existing"] else None,
+        existing=existing,
         prefix=asked["prefix"],
+        taken=taken,
     )
     save_swarm(designed, settings, output)
     if as_json:

@@ -64,12 +64,17 @@ def ask(
         )
     check_contents(contents or {}, loaded.fingerprints(), "the fit", f"'{tree}'")
     base = loaded.constraints(run_tokens, max_epochs)
-    said = {**(minimum or {}), **(maximum or {}), **(fixed or {})}
-    own = np.array([name in said for name in domains])
+    # Either end of a pinned share unpins it; of another share each end is a matter of its own.
+    pinned = base.minimum == base.maximum
+    lower, upper = (
+        np.array([name in {**(end or {}), **(fixed or {})} for name in domains])
+        for end in (minimum, maximum)
+    )
+    own = pinned & (lower | upper)
     joined = replace(
         base,
-        minimum=np.where(own, extra.minimum, base.minimum),
-        maximum=np.where(own, extra.maximum, base.maximum),
+        minimum=np.where(lower | own, extra.minimum, base.minimum),
+        maximum=np.where(upper | own, extra.maximum, base.maximum),
         groups=base.groups + extra.groups,
     )
     prior = dict(zip(loaded.names, loaded.prior().tolist(), strict=True))

@@ -139,8 +139,10 @@ class Domains:
         self, run_tokens: float | None = None, max_epochs: float | None = None
     ) -> Constraints:
         """What a mixture must obey in the file's run, or in another."""
-        run = run_tokens or (self.run.tokens if self.run else None)
-        epochs = max_epochs or (self.run.max_epochs if self.run else MAX_EPOCHS)
+        run: float | None = self.run.tokens if self.run else None
+        epochs = self.run.max_epochs if self.run else MAX_EPOCHS
+        run = run if run_tokens is None else run_tokens
+        epochs = epochs if max_epochs is None else max_epochs
         tokens = {leaf.name: leaf.tokens for leaf in self.leaves if leaf.tokens is not None}
         return make_constraints(
             self.names,
@@ -190,6 +192,9 @@ def build_domains(file: DomainsFile, source: str = "domains") -> Domains:
             f"{source}: '{lacking[0]}' has neither tokens nor a prior; measure them with "
             "'olmix priors' or give one"
         )
+    endless = [leaf.name for leaf in leaves if np.isinf(leaf.weight)]
+    if endless:
+        raise UserError(f"{source}: the prior of '{endless[0]}' is infinite; give a number")
     if not sum(leaf.weight for leaf in leaves) > 0:
         raise UserError(f"{source}: no domain has any tokens or prior")
     for label, spec in file.groups.items():

@@ -6,7 +6,7 @@ arXiv:2407.01492, appendix; Olmix, arXiv:2602.12237, section 3): weak strengths 
 domains, strong ones give mixtures near the natural. Shares below the minimum weight become zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,12 +114,12 @@ def _check(settings: SwarmSettings) -> None:
     low, high = settings.strength
     if settings.runs < 1:
         raise UserError(f"a swarm of {settings.runs} runs cannot be drawn; ask for at least 1")
-    if not 0 < low <= high:
+    if not 0 < low <= high < np.inf:
         raise UserError(f"strengths of {low} to {high} cannot be; both are above 0 and rise")
     if not 0 <= settings.minimum_weight < 0.5:
         raise UserError(f"a minimum weight of {settings.minimum_weight} leaves no choice")
-    if not settings.temperature > 0:
-        raise UserError("the temperature must be above 0")
+    if not 0 < settings.temperature < np.inf:
+        raise UserError(f"a temperature of {settings.temperature} cannot be; give a number above 0")
     if settings.design not in ("dirichlet", "sobol", "d-optimal"):
         raise UserError(
             f"there is no design '{settings.design}'; there are dirichlet, sobol and d-optimal"
@@ -218,8 +218,9 @@ def _pinned(X: Array, rules: Constraints) -> Array:
 def _without_crumbs(X: Array, rules: Constraints, least: float) -> Array:
     """Shares under ``least`` become 0, unless they must not be."""
     kept = np.where((least > X) & (rules.minimum <= 0), 0.0, X)
-    # What was cut off goes to the others in proportion, but not to what is pinned.
-    return _pinned(kept / kept.sum(axis=1, keepdims=True), rules)
+    # What was cut off goes to the others in proportion, but not to what is pinned. Where nothing is
+    # left the row stays at 0, which obeys nothing.
+    return _pinned(kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-300), rules)
 
 
 def _obeying(X: Array, rules: Constraints) -> NDArray[np.bool_]:
@@ -298,7 +299,9 @@ def fill_distance(X: Array, domains: Domains, settings: SwarmSettings) -> tuple[
     return float(median), float(most)
 
 
-def names_of(runs: int, prefix: str = "mix") -> Sequence[str]:
-    """Run names that sort as they count: mix-000, mix-001, ..."""
-    width = max(3, len(str(runs - 1)))
-    return [f"{prefix}-{i:0{width}d}" for i in range(runs)]
+def names_of(runs: int, prefix: str = "mix", taken: Collection[str] = ()) -> Sequence[str]:
+    """Run names that sort as they count: mix-000, mix-001, ..., after those that are ``taken``."""
+    counts = [name.removeprefix(f"{prefix}-") for name in taken if name.startswith(f"{prefix}-")]
+    first = 1 + max((int(count) for count in counts if count.isdecimal()), default=-1)
+    width = max(3, len(str(first + runs - 1)))
+    return [f"{prefix}-{i:0{width}d}" for i in range(first, first + runs)]

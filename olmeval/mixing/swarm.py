@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,17 @@ def design_swarm(
     proxy_epochs: float | None = None,
     existing: Array | None = None,
     prefix: str = "mix",
+    taken: Collection[str] = (),
 ) -> SwarmDesign:
     """Draws a swarm and judges it, the rows of ``existing`` (k, m) counted in.
+
+    Mixtures are called ``prefix``-000 and so on, after the names that are ``taken`` already.
 
     ``proxy_epochs``: most passes of a proxy of ``proxy_tokens`` over a domain; None: not limited,
     as caps belong in the optimisation. Raises :class:`UserError` as :func:`sample_swarm` does.
     """
+    if proxy_tokens is not None and not proxy_tokens > 0:
+        raise UserError(f"a proxy of {proxy_tokens:g} tokens cannot be; give more than 0")
     rules: Constraints | None = None
     if proxy_epochs is not None:
         if proxy_tokens is None:
@@ -84,7 +90,7 @@ def design_swarm(
         )
     return SwarmDesign(
         domains=domains,
-        names=tuple(names_of(settings.runs, prefix)),
+        names=tuple(names_of(settings.runs, prefix, taken)),
         sampled=sampled,
         design=design,
         fill=fill_distance(every, domains, settings),
@@ -143,8 +149,8 @@ def describe(swarm: SwarmDesign, settings: SwarmSettings) -> dict[str, Any]:
     }
 
 
-def read_mixtures(path: Path, domains: tuple[str, ...]) -> Array:
-    """The mixtures (k, m) of a ``ratios.csv``; domains it lacks have no share.
+def read_mixtures(path: Path, domains: tuple[str, ...]) -> tuple[tuple[str, ...], Array]:
+    """Runs and mixtures (k, m) of a ``ratios.csv``; domains it lacks have no share.
 
     Raises :class:`UserError` when it has a domain that is not one of ``domains``.
     """
@@ -159,4 +165,4 @@ def read_mixtures(path: Path, domains: tuple[str, ...]) -> Array:
         )
     whole = np.zeros((len(runs), len(domains)))
     whole[:, [domains.index(name) for name in names]] = X
-    return whole
+    return runs, whole

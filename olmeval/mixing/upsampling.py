@@ -50,8 +50,10 @@ def upsample(
     """
     if not buckets or any(not count > 0 for count in buckets.values()):
         raise UserError("every quality bucket must hold tokens")
-    if not 0 <= drop < 1 or not most > 0 or not budget > 0 or power < 0:
-        raise UserError("drop lies in [0, 1), most and budget are above 0, power is 0 or more")
+    if not (0 <= drop < 1 and 0 < most < np.inf and 0 < budget < np.inf and 0 <= power <= STEEPEST):
+        raise UserError(
+            f"drop lies in [0, 1), most and budget are above 0, power is 0 to {STEEPEST:g}"
+        )
     total = float(sum(buckets.values()))
     ends = np.concatenate([[0.0], np.cumsum(list(buckets.values())) / total])
     ends[-1] = 1.0

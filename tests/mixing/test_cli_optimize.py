@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from olmeval.cli.olmix import cli
 from olmeval.errors import UserError
+from olmeval.mixing.asked import ask
 from olmeval.mixing.fitting import fit_swarm
 from olmeval.mixing.tables import SwarmTable
 
@@ -92,3 +93,37 @@ def test_ends_that_leave_one_mixture(folder: Path, words: str, expected: list[fl
     assert result.exception is None, result.exception
     weights = json.loads((folder / "mix/proposal.json").read_text())["mixture"]["weights"]
     np.testing.assert_allclose(list(weights.values()), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("words", "low", "high"),
+    [
+        ("--min a=.1", 0.1, 0.3),
+        ("--max a=.4", 0.05, 0.4),
+        ("--fix a=.5", 0.5, 0.5),
+        ("--max b=.15", 0.0, 0.15),
+    ],
+)
+def test_each_end_of_the_tree_is_replaced_by_itself(
+    folder: Path, words: str, low: float, high: float
+) -> None:
+    """An end that nobody spoke of stays as the file has it."""
+    (folder / "d.yaml").write_text(
+        "domains: {a: {tokens: 1B, min: 0.05, max: 0.3}, b: {tokens: 1B, fix: 0.2}, "
+        "c: {tokens: 1B}, d: {tokens: 1B}, e: {tokens: 1B}}"
+    )
+    flag, _, share = words.partition(" ")
+    name, value = share.split("=")
+    key = {"--min": "minimum", "--max": "maximum", "--fix": "fixed"}[flag]
+    asked = ask(tuple("abcde"), tree=folder / "d.yaml", **{key: {name: float(value)}})  # type: ignore[arg-type]
+    place = "abcde".index(name)
+    assert asked.constraints.minimum[place] == low and asked.constraints.maximum[place] == high
+
+
+def test_no_passes_are_not_the_files_passes(folder: Path) -> None:
+    (folder / "d.yaml").write_text(
+        "domains: {a: {tokens: 1B}, b: {tokens: 1B}, c: {tokens: 1B}, d: {tokens: 1B}, "
+        "e: {tokens: 1B}}\nrun: {tokens: 1B}"
+    )
+    error = optimize(folder, "--domains @d.yaml --max-epochs 0").exception
+    assert isinstance(error, UserError) and "0.0 passes over a domain cannot be" in str(error)

@@ -199,6 +199,7 @@ def test_any_ends_are_kept(m: int, seed: int, design: str) -> None:
         ("domains: {a: {tokens: 5, topics: {x: {tokens: 1}}}}", "tokens are those of its topics"),
         ("domains: {a: {fix: 0.1, max: 0.2, tokens: 3}}", "minimum and maximum in one"),
         ("domains: {a: {tokens: lots}}", "not a count"),
+        ("domains: {a: {prior: .inf}, b: {prior: 1}}", "the prior of 'a' is infinite"),
         ("domains: {a: {tokens: 1}}\ngroups: {g: {domains: [b]}}", "group 'g': there is no domain"),
     ],
 )
@@ -238,6 +239,27 @@ def test_command(tmp_path: Path) -> None:
     again = run("--existing", str(tmp_path / "out" / "ratios.csv"), "--seed", "7", "--runs", "5")
     assert "5 mixtures" in again
     assert X.shape == (30, 8)
+    # Rows of both swarms go into one table: no name twice.
+    assert read_ratios(tmp_path / "out" / "ratios.csv")[0] == tuple(
+        f"mix-{k:03d}" for k in range(30, 35)
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--strength 1 inf", "strengths of 1.0 to inf cannot be"),
+        ("--temperature inf", "a temperature of inf cannot be"),
+        ("--proxy-tokens 1B --proxy-epochs 0", "0.0 passes over a domain cannot be"),
+        ("--proxy-tokens 0", "a proxy of 0 tokens cannot be"),
+        ("--proxy-tokens 1B,2B", "takes one number"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, words: str, sentence: str) -> None:
+    (tmp_path / "d.yaml").write_text(TREE)
+    command = ["swarm", str(tmp_path / "d.yaml"), "-o", str(tmp_path), *words.split()]
+    error = CliRunner().invoke(cli, command).exception
+    assert isinstance(error, UserError) and sentence in str(error)
 
 
 RECORDED = [

@@ -58,6 +58,12 @@ def test_any_buckets(tokens: list[float], fill: float, drop: float, most: float)
     assert (np.diff(repetition) >= -1e-9 * most).all()
 
 
+@pytest.mark.parametrize("odd", [{"power": np.nan}, {"power": 1e6}, {"most": np.inf}, {"drop": 1}])
+def test_curves_that_cannot_be(odd: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="power is 0 to 60"):
+        upsample({"low": 10.0, "high": 10.0}, 5.0, **odd)
+
+
 def test_command(tmp_path: Path) -> None:
     nodes = {n: {"tokens": t} for n, t in (("low", 40), ("mid", 40), ("high", 20))}
     path = tmp_path / "domains.yaml"
