@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from olmeval.cli.tables import print_grid
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -72,9 +74,6 @@ def print_table(table: "pd.DataFrame", runs: Sequence["Run"]) -> None:
 
     Where one model has runs of several names (other limits), the run stands before the model.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     if "primary" in table and table["primary"].any():
         shown = table[table["primary"]] if len(runs) * 4 < len(table) else table
     else:
@@ -84,18 +83,18 @@ def print_table(table: "pd.DataFrame", runs: Sequence["Run"]) -> None:
         for run in runs
         for task, result in run.metrics["tasks"].items()
     }
-    grid = Table(box=None, header_style="bold", pad_edge=False)
     several = bool((table.groupby("model")["run"].nunique() > 1).any())
-    for name in ["run"] * several + ["model", "step", "task", "metric"]:
-        grid.add_column(name, justify="right" if name == "step" else "left", overflow="fold")
-    for name in ("value", "± stderr", "n"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    grid.add_column("notes", overflow="fold")
+    heads = [*["run"] * several, "model", "step", "task", "metric", "value", "± stderr", "n"]
+    heads.append("notes")
+    texts = [
+        k for k, head in enumerate(heads) if head in ("run", "model", "task", "metric", "notes")
+    ]
+    rows = []
     for row in shown.to_dict("records"):
         arrow = "↑" if row["higher_is_better"] else "↓"
         step, error = row["step"], row["stderr"]
         run_and_model = str(row["run"]), str(row["model"])
-        grid.add_row(
+        rows.append([
             *run_and_model[0 if several else 1 :],
             "" if step is None or step != step else str(int(step)),
             str(row["task"]),
@@ -104,8 +103,8 @@ def print_table(table: "pd.DataFrame", runs: Sequence["Run"]) -> None:
             "—" if error is None or error != error else f"± {error:.4f}",
             str(int(row["n"])),
             notes.get((*run_and_model, str(row["task"])), ""),
-        )
-    Console(width=None if Console().is_terminal else 140).print(grid)
+        ])  # fmt: skip
+    print_grid(heads, rows, texts)
 
 
 def _notes(result: dict[str, object]) -> str:

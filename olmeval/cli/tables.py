@@ -1,11 +1,13 @@
 """What the commands that read the long table share: options, and how numbers are printed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from olmeval.cli.grid import fit, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,17 +68,30 @@ def print_or_write(
         show(table)
 
 
-def print_grid(heads: Sequence[str], rows: Sequence[Sequence[str]], lefts: int) -> None:
-    """A plain table whose first ``lefts`` columns are text, the others numbers."""
+def print_grid(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], texts: int | Collection[int]
+) -> None:
+    """A plain table that fits the terminal (:mod:`olmeval.cli.grid`), and is whole in a pipe.
+
+    ``texts`` numbers the columns of text, or says how many of the first are; all others are
+    numbers.
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(box=None, header_style="bold", pad_edge=False)
-    for k, head in enumerate(heads):
-        if k < lefts:
-            grid.add_column(head, overflow="fold")
-        else:
-            grid.add_column(head, justify="right")
-    for row in rows:
-        grid.add_row(*row)
-    Console(width=None if Console().is_terminal else 150).print(grid)
+    console = Console()
+    width = console.width if console.is_terminal else None
+    numbered = range(texts) if isinstance(texts, int) else texts
+    grid = fit(heads, rows, numbered, width)
+    if width is not None and grid.width() > width:
+        click.echo(listed(fit(heads, rows, numbered, None), width))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for head, text in zip(grid.heads, grid.texts, strict=True):
+        table.add_column(head, justify="left" if text else "right", overflow="fold")
+    for row in grid.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    if grid.same:
+        click.echo(", ".join(f"{head}: {value}" for head, value in grid.same.items()))
+    Console(width=width or max(grid.width(), 1)).print(table)
