@@ -45,6 +45,7 @@ def parse_config(
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    _refuse_twice(node, source)
     if not isinstance(value, dict):
         raise UserError(f"{source}: expected a mapping of keys to values")
     for key, override in (overrides or {}).items():
@@ -53,6 +54,31 @@ def parse_config(
         return model.model_validate(value)
     except ValidationError as error:
         raise UserError(_describe(error, node, source, model)) from None
+
+
+def _refuse_twice(root: Any, source: str) -> None:
+    """YAML forbids a key that stands twice (1.2.2, section 3.2.1.1); PyYAML takes the last one."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))  # an alias leads to the same node again
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            waiting.append(value)
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                raise UserError(
+                    f"{source}:{line}: the key '{key.value}' stands twice, first in line "
+                    f"{lines[name]}; remove one"
+                )
+            lines[name] = line
 
 
 def _set_dotted(value: dict[str, Any], path: list[str], override: Any) -> None:
