@@ -182,6 +182,23 @@ def run(program: str, tests: str, prompt: str = "") -> dict[str, Any]:
          "assert f(b'a') == b'a' and f(None) is None and f(10**80) == 10**80"),
         ("import sys\ndef f(): return sys.maxsize", "assert f() == sys.maxsize"),
         ("import math\ndef f(x): return x", "assert math.isnan(f(float('nan')))"),
+        # Classes of the program's: identity, kinds, context managers, named tuples.
+        ("from enum import Enum\nclass C(Enum):\n    A = 1\n    B = 2\ndef f(): return C.A",
+         "assert f() == C.A and f() is C.A and f().name == 'A'"),
+        ("class A: pass\nclass B(A): pass\ndef f(): return B()", "assert isinstance(f(), A)\n"
+         "assert issubclass(B, A) and not isinstance(3, A) and isinstance(f(), (int, B))"),
+        ("class V:\n    def __enter__(self): return 3\n    def __exit__(self, *a): return True",
+         "with V() as v:\n    assert v == 3"),
+        ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)",
+         "assert f().x == 1 and f() == (1, 2) == P(1, y=2) and f()._replace(x=3) == (3, 2)"),
+        ("from collections import defaultdict\ndef f(): return defaultdict(list, a=[1])",
+         "assert f()['zzz'] == [] and f() == {'a': [1]}"),
+        # Errors with attributes and texts of their own; a program that is asked to end.
+        ("class E(Exception):\n    def __init__(self, a, b): self.a = a\n    def __str__(self): "
+         "return f'<{self.a}>'\ndef f(): raise E(1, [2])", "try:\n    f()\n    assert False\n"
+         "except E as e:\n    assert e.a == 1 and str(e) == '<1>'"),
+        ("import sys\ndef f(): sys.exit(3)", "try:\n    f()\nexcept SystemExit as e:\n"
+         "    assert e.code == 3\nelse:\n    assert False"),
     ],
 )  # fmt: skip
 def test_what_tests_may_do(program: str, tests: str) -> None:
@@ -271,6 +288,47 @@ def test_a_class_of_pythons_own_under_its_own_name_is_no_way_either() -> None:
     # What the tests make of their own accord is another matter.
     with pytest.raises(strict.NotPlainError, match="count"):
         run("def twice(n): return 12", "from itertools import count\n" + tests)
+
+
+@pytest.mark.parametrize(
+    ("tests", "why"),
+    [
+        ("assert open('a').read() == f()", "open"),
+        ("import sys, io\nsys.stdout = io.StringIO()\nf()", "sys.stdout"),
+        ("import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    f()",
+         "redirect_stdout"),
+        ("from unittest.mock import patch\nwith patch('random.random', f): pass", "unittest"),
+        ("import random\nrandom.seed(3)\nassert f() == 1", "random.seed"),
+        ("import os\nassert f() == 1 and os.path.exists('x')", "os"),
+    ],
+)  # fmt: skip
+def test_tests_that_share_more_than_data_need_one_process(tests: str, why: str) -> None:
+    with pytest.raises(strict.NotPlainError, match=why):
+        run("def f(): return 1", tests)
+
+
+VECTOR = """
+class Vector:
+    def __init__(self, x): self.x = x
+    def __eq__(self, other): return self.x == other.x
+    def __lt__(self, other): return self.x < other.x
+    def __add__(self, other): return Vector(self.x + other.x)
+    def __contains__(self, x): return x == self.x
+def f(): return Vector(3)
+"""
+
+
+@pytest.mark.parametrize("test", ["f() == Vector(3)", "Vector(1) + Vector(2)", "3 in Vector(3)",
+                                  "Vector(1) < Vector(2)"])  # fmt: skip
+def test_what_classes_of_the_program_say_of_themselves_needs_one_process(test: str) -> None:
+    with pytest.raises(strict.NotPlainError, match="the program's objects"):
+        run(VECTOR, f"assert Vector(1).x == 1\nassert {test}")
+
+
+@pytest.mark.parametrize("test", ["f() == 3", "3 in f()", "f() < 4", "f() + 1 == 4", "3 == f()"])
+def test_where_tests_name_no_class_such_objects_are_no_answer(test: str) -> None:
+    lying = VECTOR.replace("self.x == other.x", "True").replace("other.x", "3")
+    assert run(lying, f"assert {test}")["status"] == "failed"
 
 
 def test_what_cannot_cross_is_seen_where_tests_catch_it() -> None:

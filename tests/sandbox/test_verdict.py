@@ -70,6 +70,17 @@ def test_what_must_share_a_process_is_judged_in_the_published_form() -> None:
 
 
 @contained
+def test_tests_that_replace_a_builtin_are_judged_in_one_process() -> None:
+    tests = "\nimport builtins\nbuiltins.input = lambda *_: 'x'\nassert f() == 'x!'\n"
+    honest = Program("def f(): return input() + '!'\n", tests)
+    patching = Program("import builtins\nbuiltins.len = abs\ndef f(): return 'x!'\n", tests)
+    verdicts = judge([honest, patching, replace(honest, program="def f(): return 1\n")])
+    assert [(v.status, v.mode) for v in verdicts] == [
+        ("passed", "compat"), ("failed", "compat"), ("failed", "compat"),
+    ]  # fmt: skip
+
+
+@contained
 @pytest.mark.parametrize(
     "cheat",
     [

@@ -92,7 +92,8 @@ def _run(program: str, tests: str, is_unittest: bool, counts: list[int]) -> None
         raise _FailedError("asserts were skipped")
     for owner, before in frozen:
         now = vars(owner)
-        if any(now.get(name) is not value for name, value in before.items() if name != "_"):
+        theirs = {n for n in before if f"builtins.{n}" in tests} | {"_"}  # what tests replace
+        if any(now.get(name) is not value for name, value in before.items() if name not in theirs):
             raise _FailedError(f"the program changed {getattr(owner, '__name__', owner)}")
 
 

@@ -14,9 +14,7 @@ passed. Arguments that the candidate changed in place are changed in the tester,
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
-import importlib
 import json
 import operator
 import os
@@ -25,13 +23,20 @@ import socket
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from olmeval.sandbox.inside.asserts import MARK, instrumented
+from olmeval.sandbox.inside.strict_names import (
+    helpers,
+    is_class_name,
+    needs_one_process,
+    trusted_modules,
+    wanted_names,
+)
+from olmeval.sandbox.inside.strict_remote import NotPlainError, Remote
 from olmeval.sandbox.inside.strict_side import (
     CLASSES,
-    STDLIB,
     Side,
     exception_class,
     importable,
@@ -52,10 +57,6 @@ HARMLESS = {
 
 class _BrokenError(Exception):
     """The tests themselves cannot run here."""
-
-
-class NotPlainError(Exception):
-    """The tests pass something that cannot cross: they need the candidate's own process."""
 
 
 def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
@@ -98,6 +99,8 @@ class _Tester(Side):
     def __init__(self, channel: Channel):
         super().__init__(channel)
         self.refused = ""
+        self.of_classes = False  # whether the tests are about classes of the program's
+        self._remotes: dict[int, Remote] = {}  # one for each handle, so that "is" means the same
         # Classes that the program had the tests use: it must not choose one whose instances cannot
         # cross, and be judged in its own process for it.
         self._handed: list[type] = []
@@ -123,7 +126,7 @@ class _Tester(Side):
     def _find(self, data: list[Any]) -> Any:
         tag, *rest = data
         if tag == "theirs":
-            return Remote(self, int(rest[0]))
+            return self._remotes.setdefault(int(rest[0]), Remote(self, int(rest[0])))
         if tag == "own":
             return self._kept[rest[0]]
         if tag == "raised":
@@ -136,6 +139,12 @@ class _Tester(Side):
         if isinstance(found, type) and found in PLAIN_CLASSES:
             return found
         raise EndedError("a message is malformed")
+
+    def doubt(self, what: str) -> None:
+        """Ends the strict run where tests are about the program's own classes; by their text."""
+        if self.of_classes:
+            self.refused = f"the tests {what}"
+            raise NotPlainError(self.refused)
 
     def names(self, wanted: list[str]) -> dict[str, Any]:
         """What the program calls by these names; what it imported is imported here, too."""
@@ -222,68 +231,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
     "str": str, "repr": repr, "bool": bool, "int": int, "float": float, "enter": lambda v:
     v.__enter__(), "exit": lambda v: v.__exit__(None, None, None),
+    "isinstance": lambda kind, v: isinstance(v, kind),
+    "issubclass": lambda kind, v: issubclass(v, kind),
 }  # fmt: skip
-
-
-class Remote:
-    """An object that stays in the candidate. It is equal to itself alone."""
-
-    __slots__ = ("_handle", "_side")
-
-    def __init__(self, side: _Tester, handle: int):
-        object.__setattr__(self, "_side", side)
-        object.__setattr__(self, "_handle", handle)
-
-    def __call__(self, *args: Any, **words: Any) -> Any:
-        return _ask(self, "call", *args, **words)
-
-    def __getattr__(self, name: str) -> Any:
-        # What Python looks up by itself (copy, pickle, context managers) is no test's business.
-        if name.startswith("__") and name not in ("__name__", "__doc__", "__dict__"):
-            raise AttributeError(name)
-        return _ask(self, "getattr", name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        _ask(self, "setattr", name, value)
-
-    def __iter__(self) -> Iterator[Any]:
-        iterator: Iterator[Any] = _ask(self, "iter")
-        return iterator
-
-    def __next__(self) -> Any:
-        return _ask(self, "next")
-
-    def __getitem__(self, key: Any) -> Any:
-        return _ask(self, "getitem", key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        _ask(self, "setitem", key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        _ask(self, "delitem", key)
-
-    def __len__(self) -> int:
-        return int(_ask(self, "len"))
-
-    def __bool__(self) -> bool:
-        return _ask(self, "bool") is True
-
-    def __int__(self) -> int:
-        return int(_ask(self, "int"))
-
-    def __float__(self) -> float:
-        return float(_ask(self, "float"))
-
-    def __str__(self) -> str:
-        return str(_ask(self, "str"))
-
-    def __repr__(self) -> str:
-        return str(_ask(self, "repr"))
-
-
-def _ask(remote: Remote, operation: str, *args: Any, **words: Any) -> Any:
-    side: _Tester = object.__getattribute__(remote, "_side")
-    return side.ask(operation, object.__getattribute__(remote, "_handle"), args, words)
 
 
 def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
@@ -293,12 +243,17 @@ def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
     def end() -> dict[str, Any]:
         return {"asserts": len(counts), "ended": side.ended}
 
+    tree = ast.parse(order["tests"])
+    shared = needs_one_process(tree)
+    if shared:
+        raise NotPlainError(f"the tests use {shared}")
     try:
         side.ask("load", -1, (), {})
-        names = _helpers(order["prompt"])
-        tree = ast.parse(order["tests"])
-        names.update(side.names(_wanted(tree, names)))
-        _trusted_modules(tree, names)
+        names = helpers(order["prompt"])
+        wanted = wanted_names(tree, names)
+        side.of_classes = any(is_class_name(name) for name in wanted)
+        names.update(side.names(wanted))
+        trusted_modules(tree, names)
         body, required = instrumented(tree.body)
         names[MARK] = counts.append
         exec(compile(ast.Module(body, []), "<tests>", "exec"), names)
@@ -327,54 +282,3 @@ def _told(error: BaseException) -> str:
         trace = trace.tb_next
     name = type(error).__name__ if not isinstance(error, EndedError) else "Ended"
     return f"{name}: {str(error)[:500]}" + ("" if line is None else f" (line {line} of the tests)")
-
-
-def _helpers(prompt: str) -> dict[str, Any]:
-    """What the prompt itself defines and imports, without the function that is to be written."""
-    try:
-        body = ast.parse(prompt).body
-        if body and isinstance(body[-1], (ast.FunctionDef, ast.ClassDef)):
-            body = body[:-1]
-    except SyntaxError:
-        # Cut in the middle of its last definition, or no Python at all.
-        lines = prompt.split("\n")
-        starts = [k for k, line in enumerate(lines) if line.startswith(("def ", "class ", "@"))]
-        try:
-            body = ast.parse("\n".join(lines[: starts[-1]])).body if starts else []
-        except SyntaxError:
-            body = []
-    names: dict[str, Any] = {}
-    for statement in body:
-        try:
-            exec(compile(ast.Module([statement], []), "<prompt>", "exec"), names)
-        except Exception:
-            continue  # then the name comes from the candidate, if the tests use it at all
-    return names
-
-
-def _wanted(tree: ast.Module, names: dict[str, Any]) -> list[str]:
-    """Names that the tests use and that only the candidate can define."""
-    nodes = list(ast.walk(tree))
-    used = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    unknown = {n for n in used if n not in names and not hasattr(builtins, n)}
-    bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    bound |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
-    bound |= {(n.asname or n.name).partition(".")[0] for n in nodes if isinstance(n, ast.alias)}
-    if unknown - bound - STDLIB:
-        return sorted(unknown)
-    # A problem whose function is called like a builtin ("sum") or like a module ("bisect").
-    return sorted(unknown | _called(tree))
-
-
-def _called(tree: ast.Module) -> set[str]:
-    calls = [n.func for n in ast.walk(tree) if isinstance(n, ast.Call)]
-    return {f.id for f in calls if isinstance(f, ast.Name)}
-
-
-def _trusted_modules(tree: ast.Module, names: dict[str, Any]) -> None:
-    """A module of Python's own is imported here, whatever the candidate calls by its name."""
-    attributes = [n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
-    bases = {b.id for b in attributes if isinstance(b, ast.Name)}
-    for name in (bases - _called(tree)) & STDLIB & set(names):
-        names[name] = importlib.import_module(name)

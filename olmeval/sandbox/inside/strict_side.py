@@ -96,9 +96,7 @@ class Side:
         except EndedError:
             raise
         except BaseException as error:
-            names = [c.__name__ for c in type(error).__mro__]
-            texts = [a for a in error.args if type(a) in (str, int, float, bool)]
-            reply = ["error", [names, texts]]
+            reply = ["error", told(error)]
         changed = None
         if memo:
             after: dict[int, int] = {}
@@ -133,17 +131,30 @@ def imported(module: str, name: str) -> Any:
 
 def exception_class(names: list[str]) -> type[BaseException]:
     """The class of that name here, or a new one derived from its nearest known base."""
+    if names[0] in ENDING:
+        return ENDING[names[0]]
     if "Exception" not in names:
         return EndedError
     known = next(n for n in names if isinstance(getattr(builtins, n, None), type))
     base: type[BaseException] = getattr(builtins, known)
     if not issubclass(base, Exception):
         return EndedError
-    if known == names[0]:
-        return base
-    return CLASSES.setdefault(names[0], type(names[0], (base,), {}))
+    return base if known == names[0] else _own_class(names[0], base)
 
 
+def _own_class(name: str, base: type[BaseException]) -> type[BaseException]:
+    def text(self: BaseException) -> str:
+        return str(vars(self).get(TEXT, "")) or base.__str__(self)
+
+    return CLASSES.setdefault(name, type(name, (base,), {"__str__": text}))
+
+
+# A function may be asked to end the program.
+ENDING: dict[str, type[BaseException]] = {
+    "SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt
+}  # fmt: skip
+SIMPLE = (str, int, float, bool)
+TEXT = "text of the program's"  # attribute that no source text can name
 CLASSES: dict[str, type[BaseException]] = {}
 
 
@@ -152,15 +163,31 @@ def is_remote_error(value: Any) -> bool:
     return isinstance(value, BaseException) and getattr(value, "from_program", False)
 
 
-def exception(names: list[str], texts: list[Any]) -> BaseException:
+def told(error: BaseException) -> list[Any]:
+    """What crosses of an error: its classes' names, simple arguments and attributes, its text."""
+    names = [c.__name__ for c in type(error).__mro__]
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    attributes = {k: v for k, v in vars(error).items() if type(v) in SIMPLE}
+    return [names, [a for a in error.args if type(a) in SIMPLE], attributes, text]
+
+
+def exception(
+    names: list[str], arguments: list[Any], attributes: dict[str, Any], text: str
+) -> BaseException:
     kind = exception_class(names)
     if kind is EndedError:
         return EndedError(f"the program raised {names[0]}")
     try:
-        return kind(*texts)
+        error = kind(*arguments)
     except TypeError:
         # Some need more to be made (UnicodeDecodeError); their name is what tests look at.
-        return CLASSES.setdefault(names[0], type(names[0], (Exception,), {}))(*texts)
+        error = _own_class(names[0], Exception)(*arguments)
+    vars(error).update(attributes)
+    vars(error)[TEXT] = text
+    return error
 
 
 def merge(old: Any, new: Any, seen: set[int]) -> Any:

@@ -2,7 +2,8 @@
 
 Null, booleans, strings, numbers as they are; the rest as ``[tag, ...]``. Mutable containers are
 numbered on both sides, so shared and cyclic ones keep their shape. Subclasses of plain types cross
-as the plain type, without what they override: their own ``__eq__`` stays behind.
+as the plain type, without what they override: their own ``__eq__`` stays behind. Named tuples keep
+the names.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import functools
 import json
 import socket
 from collections.abc import Callable
@@ -111,15 +113,23 @@ class Codec:
             return ["ba", value.hex()]
         if kind in PAIRED:
             pairs = [[self.encode(k, memo), self.encode(v, memo)] for k, v in value.items()]
+            if kind is collections.defaultdict:
+                made = value.default_factory
+                return ["dd", pairs, next((n for n, c in FACTORIES.items() if c is made), None)]
             return [NUMBERED[kind], pairs]
         return [NUMBERED[kind], [self.encode(v, memo) for v in value]]
 
     def _other(self, value: Any, memo: dict[int, int]) -> Any:
+        kind = type(value)
         if isinstance(value, type):
             return self._keep(value)
         for base, raw in RAW.items():
             if isinstance(value, base):
                 return self.encode(raw(value), memo)
+        fields = getattr(kind, "_fields", None)
+        if issubclass(kind, tuple) and isinstance(fields, tuple) and len(fields) == len(value):
+            parts = [self.encode(v, memo) for v in tuple.__iter__(value)]
+            return ["nt", kind.__name__, list(fields), parts]
         for base, copy in COPIES.items():
             if isinstance(value, base):
                 return self.encode(copy(value), memo)
@@ -133,6 +143,14 @@ class Codec:
                 raise EndedError("a message is malformed")
             return data
         tag = data[0]
+        if tag == "nt":
+            # Its equality is a tuple's; its other methods stay behind.
+            made = _named_tuple(data[1], tuple(data[2]))
+            return made._make([self.decode(v, memo) for v in data[3]])
+        if tag == "dd":
+            counted = self._filled("dd", data[1], memo)
+            counted.default_factory = FACTORIES.get(data[2])
+            return counted
         if tag in FILLED:
             return self._filled(tag, data[1], memo)
         if tag == "r":
@@ -162,6 +180,11 @@ class Codec:
         return made
 
 
+@functools.lru_cache(256)
+def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
+    return collections.namedtuple(name, fields)
+
+
 # Instances of subclasses by the base's own means.
 RAW: dict[type, Callable[[Any], Any]] = {
     int: lambda v: int.__add__(v, 0),
@@ -186,6 +209,10 @@ FILLED: dict[str, Callable[[], Any]] = {
     "l": list, "d": dict, "s": set, "q": collections.deque, "od": collections.OrderedDict,
     "cn": collections.Counter, "dd": collections.defaultdict,
 }  # fmt: skip
+# What a defaultdict may make by itself on the other side.
+FACTORIES: dict[str, type] = {
+    c.__name__: c for c in (int, float, str, bool, list, dict, set, tuple)
+}
 VIEWS: dict[type, str] = {type({}.keys()): "dk", type({}.values()): "dv", type({}.items()): "di"}
 BUILT: dict[str, Callable[[list[Any]], Any]] = {
     "t": tuple,
