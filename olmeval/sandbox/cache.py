@@ -1,9 +1,9 @@
 """Verdicts on disk: the same program under the same tests is not run twice.
 
-A verdict's key is a hash of all that decides it: program, tests, prompt, form, limits, environment,
-tier, and the source of the runners. Keys are spread over 256 files of JSON lines. A line is added
-with one write under a lock of its file and ends with a checksum of itself, so that several runs may
-write at once, and what a killed one leaves half-written is passed over.
+A verdict's key is a hash of all that decides it: program, tests, prompt, form, limits, environment
+or toolchain, tier, and the source of the sandbox. Keys are spread over 256 files of JSON lines. A
+line is added with one write under a lock of its file and ends with a checksum of itself, so that
+several runs may write at once, and what a killed one leaves half-written is passed over.
 """
 
 import fcntl
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from olmeval.errors import UserError
-from olmeval.files import cache_dir, make_dir, sha256_json
-from olmeval.sandbox import languages_judge
+from olmeval.files import cache_dir, make_dir
+from olmeval.sandbox import languages, languages_judge, toolchains
 from olmeval.sandbox.run import Progress
 from olmeval.sandbox.tiers import probe
 from olmeval.sandbox.verdict import Program, Verdict, judge
@@ -67,8 +67,11 @@ def judge_language_cached(
             name, part, workers=workers, unsafe_local=unsafe_local, progress=tell
         )
 
-    common = {"language": name, "tier": probe().name, "runners": runners_hash()}
-    keys = [sha256_json({**common, "program": p, "tests": t}) for p, t in programs]
+    common = {
+        "language": name, "tier": probe().name, "runners": runners_hash(),
+        "tools": state_of_toolchain(name),
+    }  # fmt: skip
+    keys = [_hash({**common, "program": p, "tests": t}) for p, t in programs]
     return _through(store or VerdictCache(), keys, programs, run, progress)
 
 
@@ -105,29 +108,48 @@ def _scaled(progress: Progress | None, before: int, size: int, total: int) -> Pr
 
 @cache
 def runners_hash() -> str:
-    """Hash of all that runs inside, or says what is run: what is corrected there must not be
-    answered from before."""
+    """Hash of this component's source: what is corrected in it must not be answered from before."""
     digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in [*sorted((here / "inside").glob("*.py")), *sorted(here.glob("languages*.py"))]:
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
 def key_of(program: Program, tier: str) -> str:
     """The key of a program's verdict in a tier."""
-    environment = program.environment
-    marker = Path(environment, "pyvenv.cfg") if environment else None
-    return sha256_json(
+    return _hash(
         {
             **asdict(program),
             "tier": tier,
             "python": platform.python_version(),
             "runners": runners_hash(),
-            # An environment that is built anew may hold other versions.
-            "built": marker.stat().st_mtime_ns if marker and marker.exists() else None,
+            "environment is of": _state_of_environment(program.environment),
         }
     )
+
+
+def _state_of_environment(environment: str | None) -> list[tuple[str, int, int]]:
+    """Differs once it is built anew, or a package in it comes, goes or changes its version."""
+    if environment is None:
+        return []
+    folder = Path(environment)
+    return _state([folder / "pyvenv.cfg", *sorted(folder.glob("lib/python3*/site-packages"))])
+
+
+def state_of_toolchain(name: str) -> list[tuple[str, int, int]]:
+    """Differs once another compiler or interpreter of a language is installed."""
+    found = [toolchains.find(tool) for tool in languages.language(name).tools.values()]
+    return _state([Path(tool.path) for tool in found if isinstance(tool, toolchains.Tool)])
+
+
+def _state(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    stats = [(path, path.stat()) for path in paths if path.exists()]
+    return [(str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stats]
+
+
+def _hash(value: dict[str, object]) -> str:
+    # What models write may hold half a surrogate pair, which has no UTF-8.
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 class VerdictCache:

@@ -14,6 +14,8 @@ import pytest
 from olmeval.errors import UserError
 from olmeval.sandbox import cache
 from olmeval.sandbox.cache import VerdictCache, judge_cached, key_of
+from olmeval.sandbox.tiers import probe
+from olmeval.sandbox.toolchains import Tool
 from olmeval.sandbox.types import Limits
 from olmeval.sandbox.verdict import Program, Verdict
 
@@ -38,8 +40,31 @@ def test_a_key_holds_all_that_decides(tmp_path: Path) -> None:
     keys = [key_of(p, tier) for p in variants for tier in ("T1", "T2")]
     os.utime(tmp_path / "pyvenv.cfg", (1, 1))
     keys.append(key_of(variants[-1], "T1"))
+    # A package is installed, which the program lacked.
+    packages = tmp_path / "lib/python3.11/site-packages"
+    for folder in (packages, packages / "numpy"):
+        folder.mkdir(parents=True)
+        keys.append(key_of(variants[-1], "T1"))
     assert len(set(keys)) == len(keys)
     assert key_of(PROGRAM, "T1") == keys[0]
+
+
+@pytest.mark.skipif(probe().name == "T3", reason="nothing here can contain a program")
+def test_half_a_surrogate_pair_has_a_key(tmp_path: Path) -> None:
+    odd = replace(PROGRAM, program="x = '\ud800'")
+    assert key_of(odd, "T1") != key_of(replace(odd, program="x = '\ud801'"), "T1")
+    [verdict] = judge_cached([odd], store=VerdictCache(tmp_path), workers=1)
+    assert verdict.status == "failed"
+
+
+def test_another_toolchain_is_another_key(tmp_path: Path, monkeypatch) -> None:
+    tool = tmp_path / "bash"
+    tool.write_text("5.1")
+    monkeypatch.setattr(cache.toolchains, "find", lambda _: Tool(str(tool)))
+    before = cache.state_of_toolchain("sh")
+    assert cache.state_of_toolchain("sh") == before != []
+    tool.write_text("5.2.21")
+    assert cache.state_of_toolchain("sh") != before
 
 
 def test_a_corrected_runner_is_another_key(monkeypatch) -> None:
