@@ -9,10 +9,13 @@ from hypothesis import settings
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from olmeval.config import parse_config
+from olmeval.executors.inprocess import InProcess
 from olmeval.files import sha256_file
+from olmeval.trainer import build
 from olmeval.trainer.recipe import Recipe
 from olmeval.trainer.shard_writer import write_domain
 from olmeval.trainer.shards import Manifest, TokenizerInfo, write_manifest
+from tests.trainer.data_builds import save_tokenizer
 
 # A busy machine is no failure.
 settings.register_profile("no-deadline", deadline=None)
@@ -64,3 +67,16 @@ def make_recipe(corpus: Path) -> Any:
         )
 
     return make
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    """A file of a tokenizer whose ids are plain to see."""
+    return save_tokenizer(tmp_path / "words.json")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does the pieces in this process, which is faster to start than another."""
+    monkeypatch.setattr(build, "make_executor", lambda *_, **__: InProcess())
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")

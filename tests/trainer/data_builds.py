@@ -9,11 +9,14 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from olmeval.config import parse_config
+from olmeval.trainer.build import BuildResult, build_data
 from olmeval.trainer.build_spec import BuildSpec
 from olmeval.trainer.shards import load_manifest, open_domain
 
 EOS = "<|end|>"
 EOS_ID = 256
+WEB = ["the first page", "another", "a third one, longer than the others"]
+CODE = ["x = 1", "def f(): pass"]
 
 
 def save_tokenizer(path: Path, extra: int = 0, special: bool = True) -> Path:
@@ -30,6 +33,10 @@ def save_tokenizer(path: Path, extra: int = 0, special: bool = True) -> Path:
     tokenizer.enable_padding(length=8)
     tokenizer.save(str(path))
     return path
+
+
+def documents(texts: list[str], **fields: Any) -> list[dict[str, Any]]:
+    return [{"text": text, **fields} for text in texts]
 
 
 def ids(text: str) -> list[int]:
@@ -71,3 +78,7 @@ def tree(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
+
+
+def run(spec: Any, root: Path, **options: Any) -> BuildResult:
+    return build_data(spec, root, progress=False, **options)
