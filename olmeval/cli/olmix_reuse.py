@@ -71,6 +71,12 @@ def reuse(
         click.echo(
             f"Note: without fingerprints, taken for unchanged: {', '.join(plan.change.unproved)}."
         )
+    kept_out = sorted({*plan.change.unchanged} - {*plan.frozen, *plan.released})
+    if kept_out:
+        click.echo(
+            f"Note: the old mixture has none of {', '.join(kept_out)}, and neither will the new "
+            "one; --release takes them along."
+        )
     if plan.coupling:
         most = sorted(plan.coupling, key=lambda d: -(plan.coupling or {})[d])[:3]
         click.echo(

@@ -98,6 +98,9 @@ def plan_reuse(
         raise UserError(
             f"the mixture has '{odd[0]}', which the old domains have not{nearest(odd[0], before)}"
         )
+    wrong = [d for d, share in mixture.items() if not 0 <= share < np.inf]
+    if wrong:
+        raise UserError(f"the mixture gives '{wrong[0]}' {mixture[wrong[0]]}; shares are 0 or more")
     change = compare(old.fingerprints(), new.fingerprints())
     resized = tuple(d for d in change.unchanged if before[d] and after[d] and before[d] != after[d])
     change = Change(
@@ -202,8 +205,9 @@ def save_reuse(reuse: Reuse, new: Domains, folder: Path, *, history: Path | None
     else:
         from olmeval.mixing.output import save_mix
 
+        _check_scaled(reuse.frozen, new)
         save_mix(reuse.frozen, folder / "mix.yaml", folder.name)
-    steps: list[Any] = read_json(history)["steps"] if history else []
+    steps = _steps(history) if history else []
     entry = {
         **asdict(reuse.change),
         "released": reuse.released,
@@ -215,6 +219,34 @@ def save_reuse(reuse: Reuse, new: Domains, folder: Path, *, history: Path | None
     }
     entry["id"] = sha256_json({"before": steps, "step": entry})[:16]
     write_json(folder / HISTORY, {"steps": [*steps, entry]})
+
+
+def _steps(history: Path) -> list[Any]:
+    value = read_json(history)
+    steps = value.get("steps") if isinstance(value, dict) else None
+    if not isinstance(steps, list):
+        raise UserError(f"'{history}' is no history of 'olmix reuse': it has no list of steps")
+    return steps
+
+
+def _check_scaled(frozen: Mapping[str, float], new: Domains) -> None:
+    """Raises :class:`UserError` where the shares that are left break the new domains' ends."""
+    rules = new.constraints()
+    rules.check()
+    x = np.array([sum(frozen.get(d, 0.0) for d in leaf.members or [leaf.name])
+                  for leaf in new.leaves])  # fmt: skip
+    for name, share, low, high in zip(new.names, x, rules.minimum, rules.upper, strict=True):
+        if not low - 1e-6 <= share <= high + 1e-6:
+            raise UserError(
+                f"scaled to fill the mixture '{name}' has {share:.4g}, outside of its ends "
+                f"{low:.4g} and {high:.4g}; release it"
+            )
+    for group, row in zip(rules.groups, rules.membership()[0], strict=True):
+        if not group.lower - 1e-6 <= row @ x <= group.upper + 1e-6:
+            raise UserError(
+                f"scaled to fill the mixture the group '{group.name}' has {row @ x:.4g}, outside "
+                f"of its ends {group.lower:.4g} and {group.upper:.4g}; release one of its domains"
+            )
 
 
 def _collapsed(reuse: Reuse, new: Domains) -> dict[str, Any]:

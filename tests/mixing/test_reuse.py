@@ -65,6 +65,43 @@ def test_removal_needs_no_runs(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "mix.yaml").read_text())["mixture"]["c"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"run": {"tokens": 40_000_000_000}}, "'c' has 0.5, outside of its ends 0 and 0.2"),
+        (
+            {"groups": {"g": {"domains": ["a", "b"], "max": 0.4}}},
+            "the group 'g' has 0.5, outside of its ends 0 and 0.4",
+        ),
+    ],
+)
+def test_a_removal_that_breaks_the_ends_is_refused(
+    tmp_path: Path, more: dict[str, object], words: str
+) -> None:
+    """Scaled shares took more of a domain than the run may repeat, and nothing said so."""
+    large = {"a": (9e12, "1"), "b": (9e12, "2"), "c": OLD["c"]}
+    new = domains(large, **more)
+    plan = plan_reuse(domains({**large, "d": OLD["d"]}), MIX, new)
+    assert plan.mixture is not None
+    with pytest.raises(UserError, match=words):
+        save_reuse(plan, new, tmp_path)
+    assert not (tmp_path / "mix.yaml").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"steps": 3}', '{"x": 3}'])
+def test_a_file_that_is_no_history(tmp_path: Path, text: str) -> None:
+    (tmp_path / "h.json").write_text(text)
+    new = domains({**OLD, "e": (1e9, "5")})
+    with pytest.raises(UserError, match="is no history of 'olmix reuse'"):
+        save_reuse(plan_reuse(domains(OLD), MIX, new), new, tmp_path, history=tmp_path / "h.json")
+
+
+@pytest.mark.parametrize("share", [-0.1, float("nan"), float("inf")])
+def test_shares_that_are_none(share: float) -> None:
+    with pytest.raises(UserError, match="the mixture gives 'a'"):
+        plan_reuse(domains(OLD), {**MIX, "a": share}, domains({**OLD, "e": (1e9, "5")}))
+
+
 def test_the_small_problem_and_its_answer(tmp_path: Path) -> None:
     """Added domain: cap of the block by its first member, frozen ratios kept, fewer proxies; the
     optimum equals a general solver's on the whole simplex with the ratios as constraints."""
