@@ -17,7 +17,7 @@ from olmeval.errors import UserError
 from olmeval.sandbox import languages
 from olmeval.sandbox.run import Progress, run_jobs
 from olmeval.sandbox.types import Outcome, Part
-from olmeval.sandbox.verdict import OUTPUT_KEPT, Status, Verdict
+from olmeval.sandbox.verdict import OUTPUT_KEPT, Status, Verdict, killed
 
 
 def judge(
@@ -40,13 +40,16 @@ def judge(
     texts = [
         languages.source(name, *pair, nonce) for pair, nonce in zip(unique, nonces, strict=True)
     ]
-    first = run_jobs(
-        [
-            languages.command_for(name, text if text is not None else "".join(pair), f"{n}")
-            for n, (pair, text) in enumerate(zip(unique, texts, strict=True))
-        ],
-        workers=workers, unsafe_local=unsafe_local, progress=progress,
-    )  # fmt: skip
+    commands = [
+        languages.command_for(name, text if text is not None else "".join(pair), f"{n}")
+        for n, (pair, text) in enumerate(zip(unique, texts, strict=True))
+    ]
+    first = run_jobs(commands, workers=workers, unsafe_local=unsafe_local, progress=progress)
+    # Killed by itself or from outside: once more tells which.
+    doubtful = [n for n, outcome in enumerate(first) if any(map(killed, outcome.parts))]
+    again = run_jobs([commands[n] for n in doubtful], workers=1, unsafe_local=unsafe_local)
+    for n, outcome in zip(doubtful, again, strict=True):
+        first[n] = outcome
     came_through = [
         n
         for n, outcome in enumerate(first)

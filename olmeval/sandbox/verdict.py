@@ -107,19 +107,24 @@ def judge(
         jobs.append(_compat_job(program, nonce, f"{number}c"))
         owner.append(number)
     outcomes = run_jobs(jobs, workers=workers, unsafe_local=unsafe_local, progress=progress)
-    late = [
-        k for k, (j, o) in enumerate(zip(jobs, outcomes, strict=True)) if _crowded_out(j.limits, o)
+
+    def read(k: int) -> _Form:
+        form = _strict_form if len(jobs[k].roles) == 2 else _compat_form
+        return form(outcomes[k], nonces[owner[k]])
+
+    doubtful = [
+        k
+        for k, job in enumerate(jobs)
+        if _crowded_out(job.limits, outcomes[k]) or _killed(outcomes[k], read(k))
     ]
-    # It may have waited for a core rather than computed: once more, alone.
-    again = run_jobs([jobs[k] for k in late], workers=1, unsafe_local=unsafe_local)
-    for k, outcome in zip(late, again, strict=True):
+    again = run_jobs([jobs[k] for k in doubtful], workers=1, unsafe_local=unsafe_local)
+    for k, outcome in zip(doubtful, again, strict=True):
         outcomes[k] = outcome
     forms: list[dict[str, _Form]] = [{} for _ in unique]
     tiers = [""] * len(unique)
-    for number, job, outcome in zip(owner, jobs, outcomes, strict=True):
-        read = _strict_form if len(job.roles) == 2 else _compat_form
-        forms[number][job.key[-1]] = read(outcome, nonces[number])
-        tiers[number] = outcome.tier or tiers[number]
+    for k, job in enumerate(jobs):
+        forms[owner[k]][job.key[-1]] = read(k)
+        tiers[owner[k]] = outcomes[k].tier or tiers[owner[k]]
     made = {
         program: replace(_verdict(found.get("s"), found["c"]), tier=tier)
         for program, found, tier in zip(unique, forms, tiers, strict=True)
@@ -128,9 +133,21 @@ def judge(
 
 
 def _crowded_out(limits: Limits, outcome: Outcome) -> bool:
-    """Waited for a core for so long that the jail stopped it before it had its time on one."""
+    """Waited for a core for so long that the jail stopped it before it had its time on one: it is
+    run once more, alone."""
     longest = max((part.seconds for part in outcome.parts), default=0.0)
     return outcome.status == "timeout" and longest >= 0.95 * CROWDED * limits.seconds
+
+
+def _killed(outcome: Outcome, form: _Form) -> bool:
+    """Ended by a signal that comes from itself or from outside, where memory runs out, say: once
+    more tells which."""
+    return form.status == "crash" and any(map(killed, outcome.parts))
+
+
+def killed(part: Part) -> bool:
+    """Whether SIGKILL ended a process, and not for one of its limits."""
+    return part.status == "signal" and part.signal == signal.SIGKILL
 
 
 def _compat_job(program: Program, nonce: str, key: str) -> Job:

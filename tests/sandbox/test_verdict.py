@@ -205,3 +205,31 @@ def test_a_crowded_machine_gets_a_second_try_alone(monkeypatch) -> None:
     [verdict] = judge([program(HONEST)], workers=4)
     assert calls == [(2, 4), (2, 1)]
     assert verdict.status == "timeout"
+
+
+def test_who_is_killed_from_outside_gets_a_second_try_alone(monkeypatch) -> None:
+    calls: list[list[str]] = []
+
+    def run_jobs(jobs, **_):
+        calls.append([j.key for j in jobs])
+        if len(calls) == 1:
+            part = Part("signal", signal=9)
+            return [Outcome(j.key, "signal", (part,) * len(j.roles)) for j in jobs]
+        report = b'{"status": "failed", "error": "no", "asserts": 1}'
+        parts = (Part("exited", 0, report=report), Part("signal", signal=9))
+        return [Outcome(j.key, "exited", parts[: len(j.roles)]) for j in jobs]
+
+    monkeypatch.setattr(module, "run_jobs", run_jobs)
+    [verdict] = judge([program(HONEST)])
+    assert calls == [["0s", "0c"], ["0s", "0c"]]
+    # A candidate that the jail ends when its tests have ended is no such case.
+    assert (verdict.strict, verdict.compat) == ("failed", "failed")
+    calls.insert(0, [])
+    judge([program(HONEST)])
+    assert calls[-1] == []
+
+
+@contained
+def test_who_kills_itself_stays_killed() -> None:
+    [verdict] = judge([program("    import os\n    os.kill(os.getpid(), 9)\n")])
+    assert (verdict.strict, verdict.compat) == ("crash", "crash")
