@@ -37,9 +37,15 @@ def load_model_config(checkpoint: Checkpoint) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(checkpoint.source)
+        # Left open, transformers asks whoever sits at the terminal, and runs the folder's code.
+        return AutoConfig.from_pretrained(checkpoint.source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "custom code" in first:
+            first = (
+                "the model needs code of its own, and no code of a checkpoint is run here; serve "
+                "the model, and give the server's URL as --model"
+            )
         raise UserError(
             f"cannot read the configuration of '{checkpoint.source}': {first}"
         ) from None
@@ -52,7 +58,7 @@ def count_parameters(config: Any) -> tuple[int, int]:
 
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, KeyError, AttributeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"transformers has no causal language model for this: {first}") from None

@@ -34,7 +34,9 @@ class TransformersBackend(TorchBackend):
         dtype = "float32" if options.dtype == "auto" and device.type == "cpu" else options.dtype
         info = describe(checkpoint, options, {"backend": "transformers", "device": str(device)})
         try:
-            module = AutoModelForCausalLM.from_pretrained(checkpoint.source, dtype=dtype)
+            module = AutoModelForCausalLM.from_pretrained(
+                checkpoint.source, dtype=dtype, trust_remote_code=False
+            )
             module = module.to(device)
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -89,7 +89,9 @@ class Tokenizer:
                 "model's tokenizer files there or pass --tokenizer DIR"
             )
         try:
-            return cls(AutoTokenizer.from_pretrained(str(path)), bos, model_type)
+            # Left open, transformers asks at the terminal, and runs the folder's code.
+            found = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+            return cls(found, bos, model_type)
         except (OSError, ValueError, KeyError) as error:
             first = str(error).splitlines()[0]
             raise UserError(f"cannot load a tokenizer from '{path}': {first}") from None

@@ -32,7 +32,7 @@ def start_config(spec: StartSpec) -> ModelConfig:
     from transformers import AutoConfig
 
     # Released models leave out what is the default of their class.
-    found = AutoConfig.from_pretrained(spec.checkpoint).to_dict()
+    found = AutoConfig.from_pretrained(spec.checkpoint, trust_remote_code=False).to_dict()
     return ModelConfig.from_hf(found, str(path))
 
 

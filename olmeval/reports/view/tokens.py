@@ -102,7 +102,7 @@ def _load(place: str, bos: str, model_type: str) -> "Tokenizer | None":
 
     try:
         # A page that shows stored results asks no network, and runs no code of a model's folder.
-        found = AutoTokenizer.from_pretrained(place, local_files_only=True)
+        found = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         return Tokenizer(found, bos, model_type)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, UserError):
         return None
