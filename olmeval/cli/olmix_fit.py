@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from olmeval.mixing.fitting import MixtureFit
 
 FAMILIES = (
-    "log-linear", "power-law", "bimix", "autoscale", "gp", "lightgbm", "linear", "nearest", "auto",
+    "log-linear", "power-law", "bimix", "autoscale", "gp", "lightgbm", "linear", "nearest", "blend",
+    "auto",
 )  # fmt: skip
 
 
@@ -34,7 +35,8 @@ FAMILIES = (
 @click.option(
     "--family",
     type=click.Choice(FAMILIES),
-    help="Law to fit, log-linear by default; 'auto' chooses for every target by cross-validation.",
+    help="Law to fit, log-linear by default; 'auto' chooses for every target by cross-validation, "
+    "'blend' weighs several.",
 )
 @click.option("--target", "targets", multiple=True, help="Column to fit; default: all.")
 @click.option("--drop", multiple=True, help="Column to leave out.")

@@ -19,7 +19,7 @@ from olmeval.mixing.regressors.loglinear import LogLinear, truncated, weighted_e
 Array = NDArray[np.float64]
 DEFAULT_REFITS = {
     "log-linear": 200, "linear": 200, "nearest": 100, "power-law": 40, "bimix": 40, "gp": 8,
-    "autoscale": 10, "lightgbm": 5, "auto": 10,
+    "autoscale": 10, "lightgbm": 5, "blend": 5, "auto": 10,
 }  # fmt: skip
 """As many as take seconds."""
 

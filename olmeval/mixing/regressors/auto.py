@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from olmeval.errors import UserError, nearest
 from olmeval.mixing.regressors.base import Array, Regressor
+from olmeval.mixing.regressors.blend import Blend
 from olmeval.mixing.regressors.gp import GaussianProcess
 from olmeval.mixing.regressors.loglinear import LogLinear
 from olmeval.mixing.regressors.powerlaws import AutoScale, BiMix, PowerLaw
@@ -129,8 +130,8 @@ class Auto(Regressor):
 
 
 def make_regressor(family: str, **parameters: Any) -> Regressor:
-    """An unfitted regressor of a family, or "auto". Raises :class:`UserError` on another name."""
-    known: dict[str, Callable[..., Regressor]] = {**FAMILIES, "auto": Auto}
+    """An unfitted regressor of a family, "blend" or "auto". Raises :class:`UserError` on others."""
+    known: dict[str, Callable[..., Regressor]] = {**FAMILIES, "blend": Blend, "auto": Auto}
     if family not in known:
         hint = nearest(family, known) or f"; there are {', '.join(known)}"
         raise UserError(f"there is no family '{family}'{hint}")
