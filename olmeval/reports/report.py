@@ -27,6 +27,7 @@ from olmeval.reports.report_curves import Curves, curves_of
 from olmeval.reports.report_entries import SUITE, Entry, Pairs, entries_of
 from olmeval.reports.report_inputs import Inputs, gather
 from olmeval.reports.report_scores import comparisons, scores_table
+from olmeval.reports.report_seeds import NOTE, Seeds, folded, merge_seeds
 from olmeval.reports.report_text import count, cut, words
 from olmeval.reports.report_verdict import claim, verdicts
 from olmeval.results.run import Run
@@ -76,6 +77,7 @@ class _Scores:
     slots: dict[str, int]
     suites: dict[str, list[str]]
     curves: Curves
+    seeds: dict[str, Seeds]
 
 
 def write_report(
@@ -122,18 +124,19 @@ def write_report(
 
 
 def _scores(rows: "pd.DataFrame", inputs: Inputs, baseline: str | None, last: int) -> _Scores:
-    series = series_of(rows)
+    table, seeds = merge_seeds(rows)
+    series = series_of(table)
     suites: dict[str, list[str]] = {}
     for run in inputs.runs:
         for suite, result in run.metrics.get("suites", {}).items():
             suites.setdefault(suite, list(result["members"]))
-    entries = entries_of(series, inputs.runs, inputs.names)
-    pairs = Pairs(rows, last)
+    entries = entries_of(series, inputs.runs, inputs.names, seeds)
+    pairs = Pairs(table, last, seeds)
     found = contests(entries, pairs, baseline, suites)
     if len(series) == 1:
         slots = {e.label: k for k, e in enumerate(entries)}
         curves = curves_of(series, [], pairs.noise)
-        return _Scores(rows, series, [], entries, pairs, found, slots, suites, curves)
+        return _Scores(rows, series, [], entries, pairs, found, slots, suites, curves, seeds)
     # The best by the first contest are shown; colours go by order of appearance.
     ranked = [found[0].reference, *(s.entry for s in found[0].standings), *entries]
     kept = {e.index for e in list({e.index: e for e in ranked}.values())[:SHOWN]}
@@ -146,7 +149,7 @@ def _scores(rows: "pd.DataFrame", inputs: Inputs, baseline: str | None, last: in
         place = {e.index: k for k, e in reversed(list(enumerate(ranked)))}
         top.sort(key=lambda e: place[e.index])
     curves = curves_of(shown, others, pairs.noise)
-    return _Scores(rows, shown, others, top, pairs, found, slots, suites, curves)
+    return _Scores(rows, shown, others, top, pairs, found, slots, suites, curves, seeds)
 
 
 def _score_sections(chosen: _Scores, last: int) -> list[tuple[str, str, str, str]]:
@@ -158,8 +161,9 @@ def _score_sections(chosen: _Scores, last: int) -> list[tuple[str, str, str, str
         "scores", "Scores",
         "Value ± half its 95 % interval, at the last checkpoint. Bold: best value. ▲ ▼: "
         "significantly better or worse than the reference (paired where runs answered the same "
-        f"questions; Holm-corrected over tasks).{more}",
-        scores_table(chosen.entries, reference, chosen.pairs, chosen.slots, chosen.suites),
+        f"questions; Holm-corrected over tasks).{more}{NOTE if chosen.seeds else ''}",
+        scores_table(chosen.entries, reference, chosen.pairs, chosen.slots, chosen.suites)
+        + folded(chosen.seeds),
     )]  # fmt: skip
     if chosen.curves.figures:
         grey = " Grey: the other runs." if left else ""

@@ -19,8 +19,10 @@ from olmeval.reports.report_entries import (
     Pairs,
     Score,
     add_noise,
+    add_seeds,
     normal_p,
 )
+from olmeval.reports.report_seeds import with_seeds
 from olmeval.stats.mean import Z95
 from olmeval.stats.paired import holm
 
@@ -158,7 +160,10 @@ def _contest(
 ) -> Contest:
     shared, able = _covered(scores, entries, held)
     upward = bool(able[0].scores[shared[0]]["higher_is_better"])
-    placed = [Standing(e, *mean_of([e.scores[s] for s in shared])) for e in able]
+    placed = []
+    for e in able:
+        value, error = mean_of([e.scores[s] for s in shared])
+        placed.append(Standing(e, value, with_seeds(error, pairs.between_seeds(e, shared))))
     placed.sort(key=lambda s: s.value, reverse=upward)
     reference = held or placed[0].entry
     compared = [s for s in placed if s.entry is not reference][:RIVALS]
@@ -193,8 +198,10 @@ def _covered(
 
 
 def mean_of(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """Mean of the rows' values and its standard error (:func:`joint_error`)."""
-    errors = [(str(r["task"]), nan if r["stderr"] is None else float(r["stderr"])) for r in rows]
+    """Mean of the rows' values and the error of its questions (:func:`joint_error`)."""
+    errors = [
+        (str(r["task"]), nan if r["questions"] is None else float(r["questions"])) for r in rows
+    ]
     return sum(float(r["value"]) for r in rows) / len(rows), joint_error(errors)
 
 
@@ -227,16 +234,16 @@ def _against(
         found = {str(k): v for k, v in rows[0].items()}
     else:
         gain = sum(r["gain"] for r in rows) / len(rows)
-        paired = [r["stderr"] if r["test"] != BY_CHECKPOINTS else nan for r in rows]
+        paired = [r["questions"] if r["test"] != BY_CHECKPOINTS else nan for r in rows]
         stderr = joint_error([(r["task"], e) for r, e in zip(rows, paired, strict=True)])
         found = {"gain": gain, "stderr": stderr, "p": normal_p(gain, stderr), "test": "",
                  "low": gain - Z95 * stderr, "high": gain + Z95 * stderr,
-                 "n": min(r["n"] for r in rows)}  # fmt: skip
+                 "n": min(r["n"] for r in rows), "questions": stderr}  # fmt: skip
         both = (reference, standing.entry)
-        noise = [] if reference.index == standing.entry.index else [
-            pairs.spread(e, shared) for e in both
-        ]  # fmt: skip
-        add_noise(found, noise)
+        different = [] if reference.index == standing.entry.index else both
+        seeds = pairs.seeds_apart(reference, standing.entry, shared)
+        add_seeds(found, seeds)
+        add_noise(found, [pairs.spread(e, shared) for e in different], seeds)
     of_suite = shared[0][1] == SUITE
     tasks = [
         r

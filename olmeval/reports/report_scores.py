@@ -51,6 +51,7 @@ def scores_table(
     for entry in entries:
         first = next(iter(entry.scores.values()))
         small = "reference" if entry is reference else progress(first)
+        small += f", {entry.seeds} seeds" if entry.seeds > 1 else ""
         more = f"<br><small>{small}</small>" if small else ""
         heads += f'<th scope="col" class="number">{run_name(entry, slots)}{more}</th>'
     return grid("scores filtered", "Scores", heads, body)

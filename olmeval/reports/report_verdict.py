@@ -126,6 +126,8 @@ def _evidence(contest: Contest) -> str:
         lines.append(f"Against {name(first.entry.label)}: {probability(first.p)}")
         if len(contest.rivals) > 1:
             lines[-1] += f" (Holm-corrected over {count(len(contest.rivals), 'rival')})"
+        if max(first.entry.seeds, contest.reference.seeds) > 1:
+            lines.append("interval and p hold the spread from seed to seed")
         beaten = [name(s.entry.label) for s in contest.rivals[1:] if s.verdict == "better"]
         if beaten:
             lines.append(f"significantly better than {listed(beaten)}")
