@@ -246,7 +246,10 @@ def outcome(
     )  # fmt: skip
     found = {part.status for part in parts}
     worst: Status = next((status for status in SEVERITY if status in found), "exited")
-    return Outcome(run.key, worst, parts, tier)
+    failed = next((part for part in parts if part.status == "infrastructure"), None)
+    words = [] if failed is None else failed.stderr.decode(errors="replace").strip().splitlines()
+    detail = f"a program could not be started: {words[-1]}" if words else ""
+    return Outcome(run.key, worst, parts, tier, detail)
 
 
 def failure(run: Job | Command, tier: str, detail: str) -> Outcome:

@@ -100,7 +100,7 @@ class Part:
 class Outcome:
     """What the outside saw of one job or command; ``parts`` follow its roles or steps.
 
-    ``parts`` is empty where the status is "infrastructure". Steps that never started have none.
+    ``parts`` is empty where the worker was lost. Steps that never started have none.
     """
 
     key: str

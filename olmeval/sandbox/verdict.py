@@ -207,7 +207,7 @@ def _strict_form(outcome: Outcome, nonce: str) -> _Form:
         return _found(found, candidate)
     if found is None or found.get("ended"):
         # Whatever fells the tester came from the candidate: tests end, given plain data.
-        for part in (candidate, tester):
+        for part in sorted((candidate, tester), key=lambda p: p.status != "infrastructure"):
             ended = _ended(part)
             if ended is not None:
                 return _Form(ended, _how(part), candidate)
@@ -221,7 +221,7 @@ def _ended(part: Part) -> Status | None:
     if part.status == "signal":
         # Ended by the jail, when its partner had ended.
         return "crash" if part.signal is not None else None
-    if part.status in ("timeout", "memory", "blocked"):
+    if part.status in ("timeout", "memory", "blocked", "infrastructure"):
         return part.status
     return None
 
@@ -232,9 +232,10 @@ def _how(part: Part) -> str:
             return f"ended by {signal.Signals(part.signal).name}"
         except ValueError:
             return f"ended by signal {part.signal}"
-    return {"timeout": "over its time", "memory": "over its memory"}.get(
-        part.status, "used what is forbidden"
-    )
+    return {
+        "timeout": "over its time", "memory": "over its memory",
+        "infrastructure": "it could not be started",
+    }.get(part.status, "used what is forbidden")  # fmt: skip
 
 
 def _found(found: dict[str, Any], part: Part) -> _Form:

@@ -1,6 +1,8 @@
 """From programs to verdicts: every status, both forms, the same in any order and company."""
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,3 +235,21 @@ def test_who_is_killed_from_outside_gets_a_second_try_alone(monkeypatch) -> None
 def test_who_kills_itself_stays_killed() -> None:
     [verdict] = judge([program("    import os\n    os.kill(os.getpid(), 9)\n")])
     assert (verdict.strict, verdict.compat) == ("crash", "crash")
+
+
+FEW_FILES = """
+import resource
+from olmeval.sandbox.verdict import Program, judge
+# The jail puts a program's files at 64 and further: four in one process, five beside another.
+resource.setrlimit(resource.RLIMIT_NOFILE, (68, 68))
+[verdict] = judge([Program("def f(): return 1", "\\nassert f() == 1")], workers=1)
+print(verdict.status, verdict.strict, verdict.compat, verdict.detail, sep="; ")
+"""
+
+
+@contained
+def test_a_program_that_cannot_be_started_is_the_jails_failure() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "infrastructure; infrastructure; passed; it could not be started\n"

@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from olmeval.sandbox.inside import landlock, seccomp, system
+from olmeval.sandbox.inside.watch import STARTED
 
 _exit = os._exit  # before a program can replace it
 REPORT, PEER = 3, 4  # file descriptors of a runner
@@ -83,7 +84,9 @@ def run(start: Start) -> NoReturn:
             os.read(reader, 1)
         _place_descriptors(start, stdin)
         _confine(start)
+        os.write(REPORT, STARTED)
         if start.step is not None:
+            os.close(REPORT)
             _execute(start, start.request["steps"][start.step]["argv"])
         code = _call_runner(start, payload)
     except BaseException:
@@ -135,10 +138,10 @@ def _unpack(payload: int, tmp: str, step: int) -> int:
 
 
 def _place_descriptors(start: Start, stdin: int) -> None:
-    """0, 1, 2, for a runner REPORT and PEER, and no other."""
-    wanted = [stdin, start.out, start.err]
-    if start.step is None:
-        wanted += [start.report] + ([start.peer.fileno()] if start.peer else [])
+    """0, 1, 2, REPORT (which a command does not keep), for a runner PEER, and no other."""
+    wanted = [stdin, start.out, start.err, start.report]
+    if start.peer:
+        wanted.append(start.peer.fileno())
     held = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in wanted]
     for number, descriptor in enumerate(held):
         os.dup2(descriptor, number)

@@ -12,6 +12,9 @@ from typing import Any
 
 from olmeval.sandbox.inside.spawner import Box
 
+# First in every report, written when all limits are in place and before anything that a program
+# says can be: where it is missing, the jail failed and not the program.
+STARTED = b"+"
 REPORT_BYTES = 4 << 20  # of a runner's report; what is beyond is dropped
 CROWDED = 3.0  # a run gets at most so many times its wall limit where it waits for a core
 # Seconds between looks at memory and files, where nothing counts them.
@@ -72,6 +75,7 @@ class Part:
         keep = limits["output_bytes"]
         self.captures = [Capture(keep), Capture(keep), Capture(REPORT_BYTES, tail=False)]
         self.cause: str | None = None  # why the outside ended it
+        self.stopped = False  # whether it did
         self.pid, self.pipes = self._fork(len(self.answers))
         self.start = time.monotonic()
         self.descriptor = os.pidfd_open(self.pid)
@@ -93,7 +97,7 @@ class Part:
 
     def kill(self, cause: str | None = None) -> None:
         """Ends the tree, at once and wherever its processes have gone."""
-        self.cause = self.cause or cause
+        self.cause, self.stopped = self.cause or cause, True
         if self.box is not None:
             self.box.kill()
         else:
@@ -103,7 +107,7 @@ class Part:
 
     def finish_step(self) -> bool:
         """The step's process has ended: collects what it left; whether another step follows."""
-        seconds = time.monotonic() - self.start
+        seconds, stopped = time.monotonic() - self.start, self.stopped
         _, status, usage = os.wait4(self.pid, 0)
         more = status == 0 and self.cause is None and len(self.answers) + 1 < len(self.steps)
         if self.box is None:
@@ -128,7 +132,12 @@ class Part:
             "rss": usage.ru_maxrss * 1024,
         }  # fmt: skip
         answer["status"] = self.cause or _meaning(answer, self.seconds)
-        self.answers.append((answer, [capture.take() for capture in self.captures]))
+        contents = [capture.take() for capture in self.captures]
+        if contents[2][:1] == STARTED:
+            del contents[2][:1]
+        elif not stopped:
+            answer["status"] = "infrastructure"
+        self.answers.append((answer, contents))
         self.ended = not more
         return more
 
