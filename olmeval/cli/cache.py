@@ -43,8 +43,9 @@ def stats(store: Path | None, as_json: bool) -> None:
     if not models:
         click.echo(f"no answers are stored in '{root}'")
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from olmeval.cli.tables import console
 
     table = Table("model", "backend", "dtype", box=None, pad_edge=False)
     for name in ("answers", "samples", "size", "last used"):
@@ -53,7 +54,7 @@ def stats(store: Path | None, as_json: bool) -> None:
         used = datetime.fromtimestamp(m.last_used).strftime("%Y-%m-%d %H:%M")
         named = (m.name or "?", m.backend or "?", m.dtype or "?")
         table.add_row(*named, f"{m.answers:,}", f"{m.samples:,}", _size(m.bytes), used)
-    Console().print(table)
+    console().print(table)
     click.echo(f"{_size(sum(m.bytes for m in models))} in '{root}'")
 
 

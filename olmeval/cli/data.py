@@ -170,8 +170,9 @@ def _print_json(value: Any) -> None:
 
 
 def _print_stats(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from olmeval.cli.tables import console
 
     table = Table("domain", box=None, pad_edge=False)
     names = ("tokens", "documents", "bytes", "bytes_per_token", "shards")
@@ -188,4 +189,4 @@ def _print_stats(rows: list[dict[str, Any]]) -> None:
             "" if n is None else f"{n:.2f}" if isinstance(n, float) else f"{n:,}" for n in cells
         )
         table.add_row(row["domain"], *shown)
-    Console().print(table)
+    console().print(table)

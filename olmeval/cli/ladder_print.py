@@ -22,8 +22,9 @@ def _cell(value: Any) -> str:
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """Rows with the same keys as a table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from olmeval.cli.tables import console
 
     if as_json:
         click.echo(json.dumps(list(rows), indent=2))
@@ -34,7 +35,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console().print(table)
+    console().print(table)
 
 
 def named(law_name: str, theta: Iterable[float]) -> dict[str, float]:

@@ -100,8 +100,8 @@ def batch_size(value: str | int) -> int:
     text = str(value)
     if text == "auto" or text.startswith("auto:"):
         return 0
-    if not text.isdigit():
-        raise click.BadParameter(f"'{text}' is neither a number nor auto")
+    if not text.isdigit() or int(text) == 0:
+        raise click.BadParameter(f"'{text}' is neither a number of one or more nor auto")
     return int(text)
 
 

@@ -11,6 +11,7 @@ from olmeval.cli.grid import fit, listed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
 Function = Callable[..., Any]
 
@@ -68,6 +69,14 @@ def print_or_write(
         show(table)
 
 
+def console() -> "Console":
+    """Standard output: as wide as the terminal, and in a pipe as wide as any table is."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=1000)
+
+
 def print_grid(
     heads: Sequence[str], rows: Sequence[Sequence[str]], texts: int | Collection[int]
 ) -> None:
@@ -76,12 +85,11 @@ def print_grid(
     ``texts`` numbers the columns of text, or says how many of the first are; all others are
     numbers.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    width = console.width if console.is_terminal else None
+    out = console()
+    width = out.width if out.is_terminal else None
     numbered = range(texts) if isinstance(texts, int) else texts
     grid = fit(heads, rows, numbered, width)
     if width is not None and grid.width() > width:
@@ -94,4 +102,5 @@ def print_grid(
         table.add_row(*(Text(cell) for cell in row))
     if grid.same:
         click.echo(", ".join(f"{head}: {value}" for head, value in grid.same.items()))
-    Console(width=width or max(grid.width(), 1)).print(table)
+    out.width = width or max(grid.width(), 1)
+    out.print(table)

@@ -9,6 +9,7 @@ import click
 
 from olmeval.cli.completion import complete_tasks
 from olmeval.cli.export import export
+from olmeval.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,12 @@ def list_command(pattern: str, task_paths: tuple[Path, ...], as_json: bool) -> N
         named = [{"suite": s.name, "aggregate": s.aggregate, "summary": s.summary} for s in suites]
         click.echo(json.dumps({"tasks": rows, "suites": named}, indent=2))
         return
+    if not rows and not suites:
+        known = [row["task"] for row in list_tasks("", task_paths)]
+        raise UserError(
+            f"no task and no suite has '{pattern}' in its name or its summary"
+            f"{nearest(pattern, known)}"
+        )
     from rich.console import Console
     from rich.table import Table
 
@@ -228,7 +235,8 @@ def validate(task_paths: tuple[Path, ...], as_json: bool) -> None:
         click.echo(json.dumps({**count, "checks": [vars(c) for c in checks]}, indent=2))
     else:
         for check in checks:
-            if check.status == "error":
+            # Of files of one's own, what is not found is a slip; of the catalogue, a hub's data.
+            if check.status == "error" or (check.status == "unchecked" and task_paths):
                 click.echo(f"{check.spec}: {check.message}")
         click.echo(
             f"{count['ok']} tasks are right, {count['error']} are wrong,"
@@ -249,6 +257,7 @@ def parity(write: Path | None, as_json: bool) -> None:
     from rich.progress import Progress
     from rich.table import Table
 
+    from olmeval.cli.tables import console
     from olmeval.files import write_text
     from olmeval.tasks.parity import as_markdown, compare_all, count_folders
 
@@ -278,7 +287,7 @@ def parity(write: Path | None, as_json: bool) -> None:
             style="" if result.equal == result.total else "red",
         )
     table.add_row("all", "", f"{equal:,}", f"{total:,}", "", style="bold")
-    Console().print(table)
+    console().print(table)
 
 
 tasks.add_command(export)

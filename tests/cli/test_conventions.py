@@ -188,7 +188,8 @@ def test_flags_of_lm_evaluation_harness_and_olmes_are_known() -> None:
         ("rum", "no command 'rum'; did you mean 'run'"),
         ("tasks lst", "lst"),
         ("run --model x --tasks y --batchsize 3", "--batchsize"),
-        ("run --model x --tasks y -b three", "neither a number nor auto"),
+        ("run --model x --tasks y -b three", "neither a number of one or more nor auto"),
+        ("run --model x --tasks y -b 0", "neither a number of one or more nor auto"),
         ("compare", "PATHS"),
     ],
 )

@@ -134,3 +134,17 @@ def test_parity_writes_its_page(pulled: Path, monkeypatch, tmp_path: Path) -> No
     page = (tmp_path / "p.md").read_text()
     assert "**4 of 9 requests are equal byte for byte, in 1 of 2 folders.**" in page
     assert "| `a/b` | `a:b` | 4 | 4 |  |" in page and "| `c/d` |  | 0 | 5 | why |" in page
+
+
+def test_a_list_without_a_match_says_so() -> None:
+    result = CliRunner().invoke(tasks, ["list", "hellaswagg"])
+    assert isinstance(result.exception, UserError)
+    assert "no suite has 'hellaswagg'" in str(result.exception)
+    assert "'hellaswag'" in str(result.exception)
+
+
+def test_validate_names_the_file_that_a_task_of_ones_own_lacks(tmp_path: Path) -> None:
+    (tmp_path / "quiz.yaml").write_text(QUIZ.replace("quiz.jsonl", "absent.jsonl"))
+    result = CliRunner().invoke(tasks, ["validate", "--task-path", str(tmp_path)])
+    assert result.exit_code == 0 and "absent.jsonl' does not exist" in result.output
+    assert "2 not checked" in result.output
