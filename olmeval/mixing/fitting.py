@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from olmeval.errors import CorruptFileError, UserError
 from olmeval.files import read_json, write_json
@@ -18,6 +18,7 @@ from olmeval.mixing.regressors.base import (
     as_mixtures,
     conformal_halfwidth,
     folds_of,
+    in_order,
     replicate_groups,
     typical_halfwidth,
 )
@@ -76,8 +77,9 @@ class MixtureFit:
         """Of each target (n,) whether the law predicts it."""
         return np.array([score.predictable for score in self.scores])
 
-    def losses(self, X: Array) -> Array:
-        """Losses (k, n) of mixtures."""
+    def losses(self, X: ArrayLike) -> Array:
+        """Losses (k, n) of mixtures, whose columns are the domains; a data frame's in any order."""
+        X = in_order(X, self.table.domains)
         mean = self.table.losses().mean(axis=0)
         return np.where(self.predictable, self.model.predict(X), mean)
 
@@ -88,15 +90,16 @@ class MixtureFit:
             self.predictable, self.model.out_of_fold(), means_of_others(losses)
         )
 
-    def predict(self, X: Array) -> Array:
+    def predict(self, X: ArrayLike) -> Array:
         """Scores (k, n) of mixtures, in the targets' own direction."""
         return self._own_direction(self.losses(X))
 
-    def interval(self, X: Array, level: float | None = None) -> tuple[Array, Array]:
+    def interval(self, X: ArrayLike, level: float | None = None) -> tuple[Array, Array]:
         """Lower and upper ends (k, n) of the scores' intervals."""
-        X, asked = as_mixtures(X), self.level if level is None else level
-        half = conformal_halfwidth(self.errors(), self.table.X, X, asked)
-        center = self.losses(X)
+        asked = self.level if level is None else level
+        mixtures = as_mixtures(in_order(X, self.table.domains), len(self.table.domains))
+        half = conformal_halfwidth(self.errors(), self.table.X, mixtures, asked)
+        center = self.losses(mixtures)
         a, b = self._own_direction(center - half), self._own_direction(center + half)
         return np.minimum(a, b), np.maximum(a, b)
 

@@ -3,23 +3,27 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 
 from olmeval.errors import UserError
+from olmeval.mixing.fitting import fit_swarm
 from olmeval.mixing.regressors import gp as gp_module
 from olmeval.mixing.regressors.auto import FAMILIES, Auto, make_regressor
 from olmeval.mixing.regressors.base import folds_of, hellinger
 from olmeval.mixing.regressors.loglinear import LogLinear
 from olmeval.mixing.regressors.powerlaws import AutoScale, BiMix, PowerLaw, Separable
 from olmeval.mixing.scores import mae, r_squared, rank_correlation, rmse
+from olmeval.mixing.tables import SwarmTable
 
 Array = NDArray[np.float64]
 
@@ -253,3 +257,42 @@ def test_bad_input(X: list[list[float]], y: list[float], words: str) -> None:
 def test_unknown_family() -> None:
     with pytest.raises(UserError, match="did you mean 'log-linear'"):
         make_regressor("loglinear")
+
+
+@pytest.mark.parametrize("family", ["log-linear", "gp", "linear"])
+def test_data_frames_are_matched_by_name(family: str, planted: tuple[Array, ...]) -> None:
+    """Columns in another order were taken by position: another mixture, and no word of it."""
+    X, Y = planted[:2]
+    frame = pd.DataFrame(X, columns=list("vwxyz"))
+    model = make_regressor(family).fit(frame, pd.DataFrame(Y))
+    assert list(model.feature_names_in_) == list("vwxyz")
+    assert (model.predict(frame[list("zxvyw")]) == model.predict(X)).all()
+    assert (model.interval(frame[list("zxvyw")])[0] == model.interval(X)[0]).all()
+    with pytest.raises(UserError, match="'q' is not a domain of the fit"):
+        model.predict(frame.rename(columns={"w": "q"}))
+    with pytest.raises(UserError, match="'z' is not among the mixtures"):
+        model.predict(frame[list("vwxy")])
+    with pytest.raises(UserError, match="the mixtures have 4 domains, the fit has 5"):
+        model.predict(np.full((1, 4), 0.25))
+    assert not hasattr(model.fit(X, Y), "feature_names_in_")
+
+
+def test_fits_of_tables_match_frames_by_name(planted: tuple[Array, ...]) -> None:
+    X, Y = planted[:2]
+    runs = tuple(f"r{k:02}" for k in range(60))
+    fit = fit_swarm(SwarmTable(runs, tuple("vwxyz"), ("a", "b", "c"), X, Y), curve=False)
+    frame = pd.DataFrame(X, columns=list("vwxyz"))[list("zxvyw")]
+    assert (fit.predict(frame) == fit.predict(X)).all()
+    assert (fit.interval(frame)[1] == fit.interval(X)[1]).all()
+
+
+def test_use_before_the_fit_and_what_are_no_numbers(planted: tuple[Array, ...]) -> None:
+    X, Y = planted[:2]
+    for use in (LogLinear().predict, LogLinear().interval):
+        with pytest.raises(NotFittedError):
+            use(X)
+    with pytest.raises(NotFittedError):
+        LogLinear().out_of_fold()
+    for x, y in (([["a", "b"]] * 60, Y), (X, ["a"] * 60), (X, Y[:, :, None])):
+        with pytest.raises(UserError, match=r"must be numbers|a column or columns"):
+            LogLinear().fit(x, y)

@@ -9,13 +9,15 @@ is measured against the distance of its row to the others, so an interval widens
 has little to say.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted
 
-from olmeval.errors import UserError
+from olmeval.errors import UserError, nearest
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -27,7 +29,8 @@ ONE_MIXTURE = "all runs have the same mixture; nothing can be learned from that"
 class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Base of all families. Subclasses set ``family`` and define ``_fit`` and ``_predict``.
 
-    Learned: ``X_`` (rows, domains), ``Y_`` (rows, targets).
+    Learned: ``X_`` (rows, domains), ``Y_`` (rows, targets), ``feature_names_in_`` (domains,) where
+    mixtures came as a data frame: frames are matched by these names from then on, in any order.
     """
 
     family: ClassVar[str]
@@ -42,7 +45,12 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises :class:`UserError` on rows off the simplex, missing losses or shapes that differ.
         """
-        self.X_, Y = as_mixtures(X), np.asarray(y, np.float64)
+        self.X_, Y = as_mixtures(X), _numbers(y, "losses")
+        if Y.ndim not in (1, 2):
+            raise UserError(f"losses are a column or columns, not an array of {Y.ndim} dimensions")
+        self.__dict__.pop("feature_names_in_", None)
+        if (names := columns_of(X)) is not None:
+            self.feature_names_in_ = np.asarray(names, dtype=object)
         self.single_ = Y.ndim == 1
         self.Y_ = Y[:, None] if self.single_ else Y
         self.n_features_in_ = self.X_.shape[1]
@@ -58,27 +66,36 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(self.X_, self.Y_)
         return self
 
+    def _mixtures(self, X: ArrayLike) -> Array:
+        check_is_fitted(self, "X_")
+        return as_mixtures(in_order(X, getattr(self, "feature_names_in_", None)), self.X_.shape[1])
+
     def refit(self, X: Array, Y: Array) -> Self:
         """A regressor of the same family, or families, fitted to other rows."""
         model: Self = clone(self).fit(X, Y)
         return model
 
     def predict(self, X: ArrayLike) -> Array:
-        """Losses of mixtures ``X`` (k, m): (k,) or (k, n), as ``y`` was given."""
-        predicted = self._predict(as_mixtures(X))
+        """Losses of mixtures ``X`` (k, m): (k,) or (k, n), as ``y`` was given.
+
+        Raises :class:`UserError` on other domains than those of the fit, and scikit-learn's
+        ``NotFittedError`` before :meth:`fit`.
+        """
+        predicted = self._predict(self._mixtures(X))
         return predicted[:, 0] if self.single_ else predicted
 
     def interval(self, X: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
         """Lower and upper ends, shaped like :meth:`predict`, that hold the outcome of a run with
         probability ``level``; infinite where the swarm has too few rows for that level."""
-        mixtures = as_mixtures(X)
+        mixtures = self._mixtures(X)
         half = conformal_halfwidth(self.Y_ - self.out_of_fold(), self.X_, mixtures, level)  # (k, n)
         half = half[:, 0] if self.single_ else half
-        center = self.predict(X)
+        center = self.predict(mixtures)
         return center - half, center + half
 
     def out_of_fold(self) -> Array:
         """Predictions (K, n) of every row by a fit that has not seen it, nor its replicates."""
+        check_is_fitted(self, "X_")
         if self._held_out is None:
             self._held_out = self._cross_predict(self.X_, self.Y_, folds_of(self.X_))
         return self._held_out
@@ -117,15 +134,49 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self.fit(X, Y)
 
 
-def as_mixtures(X: ArrayLike) -> Array:
+def columns_of(X: ArrayLike) -> list[str] | None:
+    """Names of a data frame's columns; None for what has none."""
+    columns = getattr(X, "columns", None)
+    return None if columns is None else [str(name) for name in columns]
+
+
+def in_order(X: ArrayLike, names: Sequence[str] | Array | None) -> ArrayLike:
+    """A data frame's columns in the order of ``names``, or what has no names as it is.
+
+    Raises :class:`UserError` for a frame with other columns.
+    """
+    columns = columns_of(X)
+    if columns is None or names is None:
+        return X
+    wanted = [str(name) for name in names]
+    if sorted(columns) != sorted(wanted):
+        odd = sorted(set(columns) ^ set(wanted)) or columns
+        where = "not among the mixtures" if odd[0] in wanted else "not a domain of the fit"
+        raise UserError(
+            f"'{odd[0]}' is {where}{nearest(odd[0], columns if odd[0] in wanted else wanted)}"
+        )
+    rows: Array = np.asarray(X)[:, [columns.index(name) for name in wanted]]
+    return rows
+
+
+def _numbers(values: ArrayLike, what: str) -> Array:
+    try:
+        return np.asarray(values, np.float64)
+    except (ValueError, TypeError):
+        raise UserError(f"{what} must be numbers, in rows of equal length") from None
+
+
+def as_mixtures(X: ArrayLike, domains: int | None = None) -> Array:
     """Rows of shares, scaled to add up to exactly 1.
 
-    Raises :class:`UserError` when a share is negative or missing, or a row's sum is off by over
-    0.01 (files hold rounded shares).
+    Raises :class:`UserError` when a share is negative or missing, a row's sum is off by over 0.01
+    (files hold rounded shares), or there are other than so many ``domains``.
     """
-    rows = np.asarray(X, np.float64)
+    rows = _numbers(X, "mixtures")
     if rows.ndim != 2:
         raise UserError(f"mixtures are rows of shares, not an array of {rows.ndim} dimensions")
+    if domains is not None and rows.shape[1] != domains:
+        raise UserError(f"the mixtures have {rows.shape[1]} domains, the fit has {domains}")
     if not np.isfinite(rows).all() or (rows < 0).any():
         raise UserError("a share is negative or missing; shares lie between 0 and 1")
     sums = rows.sum(axis=1, keepdims=True)
