@@ -147,6 +147,8 @@ def run(program: str, tests: str, prompt: str = "") -> dict[str, Any]:
     [
         # In place, nested, aliased, and returned as what was given.
         ("def f(v):\n    v.sort()", "x = [3, 1]\nf(x)\nassert x == [1, 3]"),
+        ("def f(*, v, w):\n    v.append(w)\n    w.pop()", "x, y = [1], [2]\nf(v=x, w=y)\n"
+         "assert x == [1, []] and y == []"),
         ("def f(v):\n    v[0].append(5)", "x = [[1]]\ny = x[0]\nf(x)\nassert y == [1, 5]"),
         ("def f(d):\n    d.pop('a')\n    d['b'].add(2)", "d = {'a': 1, 'b': {1}}\nf(d)\n"
          "assert d == {'b': {1, 2}}"),

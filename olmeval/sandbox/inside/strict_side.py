@@ -70,7 +70,7 @@ class Side:
         kind, content, changed = message
         if changed is not None:
             now = self._codec.decode(["t", changed], [])
-            merge(args, now, set())
+            merge((*args, *words.values()), now, set())
         if kind == "error":
             error = exception(*content)
             error.from_program = True  # type: ignore[attr-defined]
@@ -100,8 +100,8 @@ class Side:
         changed = None
         if memo:
             after: dict[int, int] = {}
-            now = [self._codec.encode(a, after) for a in args]
-            changed = now if now != sent else None
+            now = [self._codec.encode(a, after) for a in (*args, *words.values())]
+            changed = now if now != [*sent, *named.values()] else None
         self._channel.send([*reply, changed])
 
 
