@@ -9,6 +9,7 @@ import click
 from olmeval.cli.options import parse_pairs, placement
 
 if TYPE_CHECKING:
+    from olmeval.trainer.loop import TrainResult
     from olmeval.trainer.recipe import Recipe
 
 
@@ -126,6 +127,7 @@ def _run(
 ) -> None:
     from dataclasses import asdict
 
+    from olmeval.cli.groups import INTERRUPTED
     from olmeval.engine.inloop import watch_with
     from olmeval.trainer.loop import train
 
@@ -138,11 +140,13 @@ def _run(
         max_minutes=options["max_minutes"],
         peak_tflops=options["peak_tflops"],
     )
-    if int(os.environ.get("RANK", "0")):
-        return
-    if as_json:
-        _print(asdict(result))
-        return
+    if os.environ.get("RANK", "0") == "0":
+        _print(asdict(result)) if as_json else _say(result)
+    if result.stopped == "SIGINT":
+        raise SystemExit(INTERRUPTED)  # what a script has behind `&&` is not for half a run
+
+
+def _say(result: "TrainResult") -> None:
     stopped = f"stopped ({result.stopped}) after " if result.stopped else ""
     click.echo(
         f"{stopped}{result.steps} steps, {result.tokens:,} tokens, loss {result.loss:.4f}; "

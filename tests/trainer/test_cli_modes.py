@@ -2,13 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from olmeval.trainer import preflight
+from olmeval.trainer import loop, preflight
 from tests.trainer.test_cli_train import FAST, call
 
 Capture = pytest.CaptureFixture[str]
@@ -45,6 +47,28 @@ def test_a_run_is_stopped_and_taken_up(corpus: Path, tmp_path: Path, capsys: Cap
     assert json.loads(out)["resumed_from"] == 1
     last = (tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1]
     assert 0 < json.loads(last)["mfu"] < 1
+
+
+def test_ctrl_c_ends_with_a_checkpoint_and_130(
+    corpus: Path, tmp_path: Path, capsys: Capture, monkeypatch: Patch
+) -> None:
+    """What a script has behind `&&` must not run; the same command goes on."""
+    arguments = ["cpu-0.7m", *FAST, f"data.root={corpus}", "--output", str(tmp_path / "run")]
+    real = loop.train
+
+    def press(step: int) -> None:
+        if step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    def pressed(*args: Any, **options: Any) -> loop.TrainResult:
+        return real(*args, **options, on_line=press)
+
+    monkeypatch.setattr(loop, "train", pressed)
+    code, out, _ = call(capsys, *arguments, "log_every=1", "--quiet")
+    assert code == 130 and out.startswith("stopped (SIGINT) after 1 steps")
+    monkeypatch.setattr(loop, "train", real)
+    code, out, _ = call(capsys, *arguments, "log_every=1", "--json")
+    assert code == 0 and json.loads(out)["resumed_from"] == 1
 
 
 def test_swarms(corpus: Path, tmp_path: Path, capsys: Capture) -> None:
