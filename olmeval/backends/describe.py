@@ -1,10 +1,11 @@
 """What can be told of a model before it is loaded: identity, size, window."""
 
+from pathlib import Path
 from typing import Any
 
 from olmeval.backends.base import LoadOptions, ModelInfo
 from olmeval.backends.checkpoints import Checkpoint, fingerprint
-from olmeval.errors import UserError
+from olmeval.errors import UserError, nearest
 
 # OLMES restricts every input to 2,048 tokens; --max-length lifts it.
 STANDARD_MAX_LENGTH = 2048
@@ -46,9 +47,21 @@ def load_model_config(checkpoint: Checkpoint) -> Any:
                 "the model needs code of its own, and no code of a checkpoint is run here; serve "
                 "the model, and give the server's URL as --model"
             )
+        if not Path(checkpoint.source).is_dir():
+            raise UserError(_not_here(checkpoint.source, first)) from None
         raise UserError(
             f"cannot read the configuration of '{checkpoint.source}': {first}"
         ) from None
+
+
+def _not_here(source: str, reason: str) -> str:
+    """A mistyped ``folder/name`` looks like a hub id; the sentence serves both."""
+    around = Path(source).parent
+    known = [str(around / path.name) for path in around.iterdir()] if around.is_dir() else []
+    return (
+        f"'{source}' is no folder here, and as a hub id it cannot be read ({reason.rstrip('.')})"
+        f"{nearest(source, known)}"
+    )
 
 
 def count_parameters(config: Any) -> tuple[int, int]:
