@@ -17,6 +17,9 @@ Oracle = Callable[[Array], tuple[Array, Array, Array]]
 """Mixtures (B, m), one of each problem -> values (B,), gradients (B, m), Hessians (B, m, m)."""
 TOLERANCE = 1e-8
 MAX_ITERATIONS = 100
+STARTS = ((0.01, 1e-4), (0.01, 0.0), (0.1, 0.0), (1e-3, 1e-6))
+"""Products of slacks and prices to begin with, in units of the gradient, and the slack below which
+prices rise no further. The later ones are for the few problems that the first does not solve."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +61,31 @@ def minimise(
     # Rows of C x <= d: lower ends, upper ends, groups' lower ends, groups' upper ends.
     C = np.concatenate([-np.eye(m), np.eye(m), -groups, groups])
     d = np.concatenate([-lower, upper, -low, high], axis=1)
-    state = _State(oracle, C, d, total, _inside(lower, upper, total))
+    x = _inside(lower, upper, total)
+    best = _solved(_State(oracle, C, d, total, x, STARTS[0]))
+    for start in STARTS[1:]:
+        if best.done.all():
+            break
+        again = _solved(_State(oracle, C, d, total, x, start))
+        best.take(again, ~best.done & (again.done | (again.merit() < best.merit())))
+    z = best.z
+    return Solution(
+        x=np.clip(best.x, lower, upper),
+        value=best.f,
+        price_lower=z[:, :m],
+        price_upper=z[:, m : 2 * m],
+        price_groups=z[:, 2 * m :],
+        gap=(z * best.s).sum(axis=1),
+        converged=best.done,
+    )
+
+
+def _solved(state: "_State") -> "_State":
     for _ in range(MAX_ITERATIONS):
         if state.done.all():
             break
         state.step()
-    z = state.z
-    return Solution(
-        x=np.clip(state.x, lower, upper),
-        value=state.f,
-        price_lower=z[:, :m],
-        price_upper=z[:, m : 2 * m],
-        price_groups=z[:, 2 * m :],
-        gap=(z * state.s).sum(axis=1),
-        converged=state.done,
-    )
+    return state
 
 
 def _inside(lower: Array, upper: Array, total: float) -> Array:
@@ -85,15 +98,27 @@ def _inside(lower: Array, upper: Array, total: float) -> Array:
 class _State:
     """The iterate of every problem: shares x, slacks s, prices z, price of the sum nu."""
 
-    def __init__(self, oracle: Oracle, C: Array, d: Array, total: float, x: Array):
+    def __init__(
+        self, oracle: Oracle, C: Array, d: Array, total: float, x: Array, start: tuple[float, float]
+    ):
         self.oracle, self.C, self.d, self.total, self.x = oracle, C, d, total, x
-        self.s = np.maximum(d - x @ C.T, 1e-2)
+        # Shares begin between their ends, and their slacks say so exactly: with larger ones a share
+        # next to its end reaches 0 long before its slack does, and every step from there is 0.
+        self.s = d - x @ C.T
+        sums = slice(2 * x.shape[1], None)
+        self.s[:, sums] = np.maximum(self.s[:, sums], 1e-2)
         self.f, self.g, self.H = oracle(x)
         scale = np.abs(self.g).max(axis=1, keepdims=True) + 1e-3
-        self.z = np.broadcast_to(scale, self.s.shape) * 0.1 / np.maximum(self.s, 0.1)
+        product, least = start
+        self.z = scale * product / np.maximum(self.s, least)
         self.nu = -self.g.mean(axis=1)
         self.scale = scale[:, 0]
         self.done = np.zeros(len(x), np.bool_)
+
+    def take(self, other: "_State", which: NDArray[np.bool_]) -> None:
+        """The other's iterates of some problems."""
+        for name in ("x", "s", "z", "nu", "f", "g", "H", "done"):
+            getattr(self, name)[which] = getattr(other, name)[which]
 
     def residuals(self) -> tuple[Array, Array, Array]:
         dual = self.g + self.z @ self.C + self.nu[:, None]
@@ -143,19 +168,20 @@ class _State:
     def _move(self, dx: Array, dnu: Array, ds: Array, dz: Array, size: Array) -> None:
         """Goes as far as shares stay positive, and halves where the residual would explode."""
         size = np.minimum(size, 0.995 * _reach(self.x, dx))
-        before = self._merit()
+        before = self.merit()
         old = self.x, self.s, self.z, self.nu
         for _ in range(25):
             step = size[:, None]
             self.x, self.s = old[0] + step * dx, old[1] + step * ds
             self.z, self.nu = old[2] + step * dz, old[3] + size * dnu
             self.f, self.g, self.H = self.oracle(self.x)
-            worse = ~(self._merit() <= 2.0 * before + TOLERANCE) & (size > 0)
+            worse = ~(self.merit() <= 2.0 * before + TOLERANCE) & (size > 0)
             if not worse.any():
                 return
             size = np.where(worse, size / 2, size)
 
-    def _merit(self) -> Array:
+    def merit(self) -> Array:
+        """How far (B,) each iterate is from an optimum: sum of residuals and gap."""
         dual, total, bound = self.residuals()
         gap = (self.s * self.z).sum(axis=1)
         merit: Array = (

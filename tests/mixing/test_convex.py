@@ -9,7 +9,7 @@ from olmeval.mixing.bootstrap import oracle_of
 from olmeval.mixing.conic import solve_conic
 from olmeval.mixing.convex import optima
 from olmeval.mixing.interior import Oracle, with_kl
-from olmeval.mixing.problem import Constraints, Group, make_constraints
+from olmeval.mixing.problem import Constraints, Group, InfeasibleError, make_constraints
 from olmeval.mixing.regressors.auto import make_regressor
 from olmeval.mixing.regressors.loglinear import LogLinear, weighted_exponentials
 
@@ -86,6 +86,54 @@ def test_sequential_quadratic_programming_on_seventeen_domains() -> None:
         assert best.converged and not one.violated(best.x, 1e-7)
         assert best.value == pytest.approx(least, abs=1e-5)
         assert best.value <= least + 1e-7
+
+
+def test_scarce_domains_and_groups() -> None:
+    """Caps from thousandths of a percent to all, and overlapping groups, beside SLSQP.
+
+    A share next to its end ran into it before its slack did, and stood still far from the optimum.
+    """
+    rng, solved = np.random.default_rng(11), 0
+    for k in range(100):
+        n, t = 6, rng.normal(0, 1.5, (6, 17))
+        w, q = rng.dirichlet(np.ones(n))[None], rng.dirichlet(np.ones(17))
+        kl, passes = float(rng.choice([0.0, 0.001, 0.05])), float(rng.choice([1.02, 1.5, 4, 50]))
+        tokens = dict(zip(NAMES, rng.dirichlet(np.full(17, 0.5)) * 1e9, strict=True))
+        groups = (Group("g", NAMES[:4], 0, 0.3), Group("h", NAMES[3:8], 0.1, 0.9)) if k % 2 else ()
+        one = make_constraints(
+            NAMES, tokens=tokens, run_tokens=1e9, max_epochs=passes, groups=groups
+        )
+        try:
+            one.check()
+        except InfeasibleError:
+            continue
+        full = with_kl(
+            lambda x, t=t, w=w: weighted_exponentials(  # type: ignore[misc]
+                np.zeros((1, 6)), t[None], x, np.broadcast_to(w, (len(x), 6))
+            ),
+            q,
+            np.array([kl]),
+        )
+        best = optima(full, [one])[0]
+        assert best.gap < 1e-5 and not one.violated(best.x, 1e-7), k
+
+        def fun(x: Array, full: Oracle = full) -> tuple[float, Array]:
+            f, g, _ = full(np.maximum(x, 1e-12)[None])
+            return float(f[0]), g[0]
+
+        rows, low, high = one.membership()
+        rules = [{"type": "eq", "fun": lambda x: x.sum() - 1}]
+        for row, a, b in zip(rows, low, high, strict=True):
+            rules.append({"type": "ineq", "fun": lambda x, row=row, a=a: row @ x - a})
+            rules.append({"type": "ineq", "fun": lambda x, row=row, b=b: b - row @ x})
+        found = minimize(
+            fun, best.x, jac=True, method="SLSQP", constraints=rules,
+            bounds=[(0, min(end, 1)) for end in one.upper], options={"ftol": 1e-14},
+        )  # fmt: skip
+        if not one.violated(found.x, 1e-9):
+            solved += 1
+            assert best.value <= found.fun + 1e-5, k
+    assert solved > 50
 
 
 def test_a_batch_is_its_problems() -> None:
