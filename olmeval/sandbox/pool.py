@@ -107,13 +107,16 @@ class Worker:
         """Starts a run. Raises :class:`WorkerLost`."""
         request, payloads, limits = frame(run)
         self._set_limits(limits)
-        files = [_memory_file(payload) for payload in payloads]
         text = json.dumps(request).encode()
+        files: list[int] = []
         try:
+            files.extend(map(_memory_file, payloads))
             socket.send_fds(self.socket, [struct.pack("I", len(text))], files)
             self.socket.sendall(text)
         except OSError as error:
-            raise WorkerLost(self._last_words()) from error
+            # Either there is no room for the payload here, or nobody there to take it.
+            why = self._last_words() if len(files) == len(payloads) else str(error)
+            raise WorkerLost(why) from error
         finally:
             for file in files:
                 os.close(file)
@@ -268,7 +271,10 @@ class Pool:
         self._workers: list[Worker | None] = [None] * workers
 
     def _start(self, slot: int) -> Worker:
-        return Worker(self._wall, slot, self._kind, self._runners, self._preload)
+        try:
+            return Worker(self._wall, slot, self._kind, self._runners, self._preload)
+        except OSError as error:
+            raise UserError(f"the sandbox cannot start a worker here: {error}") from None
 
     def __enter__(self) -> "Pool":
         return self

@@ -199,6 +199,24 @@ def test_nothing_to_contain_with_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -
     assert outcome.tier == "T3" and outcome.parts[0].stdout == b"alone\n"
 
 
+def test_a_machine_without_room_for_a_worker_is_an_error_of_one_sentence(monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(pool, "Worker", full)
+    with pytest.raises(UserError, match=r"cannot start a worker here.*Too many open files"):
+        run_jobs([job("1")])
+
+
+def test_a_machine_without_room_for_a_program_is_an_infrastructure_error(monkeypatch) -> None:
+    def full(_: bytes) -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(pool, "_memory_file", full)
+    (outcome,) = run_jobs([job("1")], workers=1)
+    assert outcome.status == "infrastructure" and "Cannot allocate memory" in outcome.detail
+
+
 def test_an_environment_that_is_none_is_named() -> None:
     with pytest.raises(UserError, match="not a virtual environment"):
         run_jobs([Job("j", (Role("script", b""),), environment="/nowhere")])
