@@ -96,7 +96,7 @@ def contests(
     """
     held = None
     if baseline is not None:
-        held = next((e for e in entries if baseline in names(e)), None)
+        held = next((e for e in entries if baseline in names(e, pairs)), None)
         if held is None:
             known = [e.label for e in entries]
             raise UserError(
@@ -115,10 +115,12 @@ def contests(
     return found
 
 
-def names(entry: Entry) -> set[str]:
-    """What a person may call an entry: its label, its run, its model or its mixture."""
+def names(entry: Entry, pairs: Pairs) -> set[str]:
+    """What a person may call an entry: its label, run, model, mixture, or the run of a seed."""
     first = next(iter(entry.scores.values()))
-    return {entry.label, *(str(first[k]) for k in ("run", "model", "mix") if first.get(k))}
+    seeds = pairs.seeds[entry.run_name].runs if entry.run_name in pairs.seeds else ()
+    called = {str(first[k]) for k in ("run", "model", "mix") if first.get(k)}
+    return {entry.label, *called, *(run for run, _ in seeds)}
 
 
 def _kinds(

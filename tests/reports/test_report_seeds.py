@@ -109,6 +109,19 @@ def test_a_run_of_one_seed_is_taken_to_vary_like_its_rival(tmp_path: Path) -> No
     assert second["p"] == pytest.approx(2 * stats.t.sf(0.4 / sqrt(0.01 / 3 + 0.01), 2), rel=0.02)
 
 
+@pytest.mark.parametrize("baseline", ["b", "b-seed102", "mix-b"])
+def test_a_baseline_may_be_called_by_a_seeds_name(tmp_path: Path, baseline: str) -> None:
+    rows = [
+        row(f"{name}-seed{seed}", seed, 0.5 + RNG.normal(0, 0.01), mix=f"mix-{name}")
+        for name in "ab"
+        for seed in (101, 102, 103)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
+    paths, page = [tmp_path / "t.parquet"], tmp_path / "page.html"
+    (contest,) = write_report(paths, page, baseline=baseline).contests
+    assert contest["reference"] == "b (mix-b)" and len(contest["standings"]) == 2
+
+
 def test_folders_of_seeds_are_paired_by_question(tmp_path: Path) -> None:
     n, easy = 300, RNG.random(300)
     answers = {
