@@ -126,10 +126,11 @@ def _print_json(fitted: "MixtureFit", path: Path) -> None:
 
 
 def _print(fitted: "MixtureFit", path: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from olmeval.cli.tables import console
+
+    out = console()
     title = f"{len(fitted.table.runs)} runs, {len(fitted.table.domains)} domains; out of fold"
     table = Table(title=title)
     table.add_column("target", overflow="fold")
@@ -143,7 +144,7 @@ def _print(fitted: "MixtureFit", path: Path) -> None:
         r2 = "?" if s.r2 is None else f"{s.r2:.3f}"
         values = (f"{s.rank_correlation:.3f}", r2, f"{s.mae:.4f}", half, noise)
         table.add_row(name, s.family, *values, "yes" if s.predictable else "[bold red]NO[/]")
-    console.print(table)
+    out.print(table)
     if curve := fitted.curve:
         steps = ", ".join(f"{p.rows} runs {p.error:.3f}" for p in curve.points)
         click.echo(f"Error in standard deviations of the swarm: {steps}.")

@@ -139,9 +139,9 @@ def optimize(fit: Path, output: Path, as_json: bool, **asked: Any) -> None:
 
 
 def _print(p: "Proposal", level: float) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from olmeval.cli.tables import console
     from olmeval.mixing.uncertainty import span
 
     spread = p.uncertainty.shares if p.uncertainty else {}
@@ -164,7 +164,7 @@ def _print(p: "Proposal", level: float) -> None:
             "" if p.epochs is None else f"{p.epochs[domain]:.2f}",
             "" if binding is None else binding.kind,
         )
-    Console().print(table)
+    console().print(table)
 
     def line(label: str, o: "Outlook") -> None:
         low, high = o.interval
@@ -199,8 +199,9 @@ def _print(p: "Proposal", level: float) -> None:
 
 
 def _print_cells(cells: "list[Cell]", domains: tuple[str, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from olmeval.cli.tables import console
 
     if not cells:
         return
@@ -215,16 +216,17 @@ def _print_cells(cells: "list[Cell]", domains: tuple[str, ...]) -> None:
         shown = ", ".join(f"{names[d]} {c.weights[d]:.2f}" for d in top)
         cost = "" if c.objective is None else f"{c.objective:.4f}"
         table.add_row(run, f"{c.max_epochs:g}", f"{c.kl:g}", cost, f"{c.held}", shown)
-    Console().print(table)
+    console().print(table)
 
 
 def _print_front(front: "list[FrontPoint]") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from olmeval.cli.tables import console
 
     if not front:
         return
     table = Table("emphasis on the first", "first", "second", title="front")
     for point in front:
         table.add_row(f"{point.emphasis:.2f}", f"{point.first:.4f}", f"{point.second:.4f}")
-    Console().print(table)
+    console().print(table)

@@ -81,8 +81,9 @@ def _print_json(found: "Predictions") -> None:
 
 
 def _print_scores(found: "Predictions", level: float) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from olmeval.cli.tables import console
 
     every = [*found.scores, *([found.mean] if found.mean else [])]
     counts = sorted({s.runs for s in every})
@@ -110,7 +111,7 @@ def _print_scores(found: "Predictions", level: float) -> None:
     if found.mean is not None:
         table.add_section()
         row("mean", found.mean)
-    Console().print(table)
+    console().print(table)
     ranks = [s.rank_correlation for s in found.scores if s.rank_correlation is not None]
     if ranks:
         click.echo(f"Mean rank correlation of {len(ranks)} targets: {sum(ranks) / len(ranks):.4f}.")
@@ -126,8 +127,9 @@ def _number(value: float | None) -> str:
 
 
 def _print_ranges(found: "Predictions") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from olmeval.cli.tables import console
 
     table = Table(title=f"{len(found.runs)} mixtures; nothing measured")
     table.add_column("target", overflow="fold")
@@ -137,4 +139,4 @@ def _print_ranges(found: "Predictions") -> None:
         p, half = found.predicted[:, j], (found.high[:, j] - found.low[:, j]).mean() / 2
         width = f"{half:.4f}" if half < float("inf") else "?"
         table.add_row(name, f"{p.min():.4f}", f"{p.mean():.4f}", f"{p.max():.4f}", width)
-    Console().print(table)
+    console().print(table)

@@ -122,9 +122,9 @@ def swarm(domains: Path, output: Path, as_json: bool, **asked: Any) -> None:
 
 
 def _print(output: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from olmeval.cli.tables import console
     from olmeval.files import read_json
     from olmeval.mixing.swarm import RATIOS, REPORT
 
@@ -140,7 +140,7 @@ def _print(output: Path) -> None:
         effect = "?" if row["effect_error"] is None else f"{row['effect_error']:.2f}"
         epochs = "" if row["epochs"] is None else f"{row['epochs']:.2f}"
         table.add_row(name, *shares, f"{row['runs']}", effect, epochs)
-    Console().print(table)
+    console().print(table)
     fill = value["fill_distance"]
     click.echo(
         f"A fresh mixture is {fill['median']:.2f} from the nearest (95 %: {fill['p95']:.2f}). "
