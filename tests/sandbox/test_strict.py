@@ -327,6 +327,19 @@ def test_what_classes_of_the_program_say_of_themselves_needs_one_process(test: s
         run(VECTOR, f"assert Vector(1).x == 1\nassert {test}")
 
 
+def test_what_a_method_gives_is_not_excused_by_its_class() -> None:
+    tests = "c = Circle(2)\nassert abs(c.area() - 12.56) < 0.01"
+    honest = "class Circle:\n    def __init__(self, r): self.r = r\n"
+    assert (
+        run(honest + "    def area(self): return 3.14 * self.r ** 2", tests)["status"] == "passed"
+    )
+    lying = honest + "    def area(self): return self\n    __sub__ = lambda *_: 0\n"
+    assert run(lying, tests)["status"] == "failed"
+    single = "class One:\n    it = None\n    def __new__(cls):\n"
+    single += "        cls.it = cls.it or object.__new__(cls)\n        return cls.it\n"
+    assert run(single, "assert One() is One() and One() == One()")["status"] == "passed"
+
+
 @pytest.mark.parametrize("test", ["f() == 3", "3 in f()", "f() < 4", "f() + 1 == 4", "3 == f()"])
 def test_where_tests_name_no_class_such_objects_are_no_answer(test: str) -> None:
     lying = VECTOR.replace("self.x == other.x", "True").replace("other.x", "3")

@@ -34,7 +34,7 @@ from olmeval.sandbox.inside.strict_names import (
     trusted_modules,
     wanted_names,
 )
-from olmeval.sandbox.inside.strict_remote import NotPlainError, Remote
+from olmeval.sandbox.inside.strict_remote import NotPlainError, Remote, handle_of
 from olmeval.sandbox.inside.strict_side import (
     CLASSES,
     Side,
@@ -99,15 +99,14 @@ class _Tester(Side):
     def __init__(self, channel: Channel):
         super().__init__(channel)
         self.refused = ""
-        self.of_classes = False  # whether the tests are about classes of the program's
-        self._remotes: dict[int, Remote] = {}  # one for each handle, so that "is" means the same
+        self._remotes: dict[tuple[int, str], Remote] = {}  # so that "is" means the same
         # Classes that the program had the tests use: it must not choose one whose instances cannot
         # cross, and be judged in its own process for it.
         self._handed: list[type] = []
 
     def _keep(self, value: Any) -> list[Any]:
         if isinstance(value, Remote):
-            return ["own", object.__getattribute__(value, "_handle")]
+            return ["own", handle_of(value)]
         name = importable(value)
         if name is not None:
             return name
@@ -126,7 +125,7 @@ class _Tester(Side):
     def _find(self, data: list[Any]) -> Any:
         tag, *rest = data
         if tag == "theirs":
-            return self._remotes.setdefault(int(rest[0]), Remote(self, int(rest[0])))
+            return self.remote(int(rest[0]), "")
         if tag == "own":
             return self._kept[rest[0]]
         if tag == "raised":
@@ -140,16 +139,20 @@ class _Tester(Side):
             return found
         raise EndedError("a message is malformed")
 
+    def remote(self, handle: int, kind: str) -> Remote:
+        return self._remotes.setdefault((handle, kind), Remote(self, handle, kind))
+
     def doubt(self, what: str) -> None:
-        """Ends the strict run where tests are about the program's own classes; by their text."""
-        if self.of_classes:
-            self.refused = f"the tests {what}"
-            raise NotPlainError(self.refused)
+        self.refused = f"the tests {what}"
+        raise NotPlainError(self.refused)
 
     def names(self, wanted: list[str]) -> dict[str, Any]:
         """What the program calls by these names; what it imported is imported here, too."""
         values, modules = self.ask("names", -1, wanted, {})
         found = {name: values[name] for name in wanted if name in values}
+        for name, value in found.items():
+            if is_class_name(name) and isinstance(value, Remote):
+                found[name] = self.remote(handle_of(value), "class")
         for name in set(wanted) & set(modules):
             # Run here under its own name: never an object whose equality somebody else defines.
             one = imported(modules[name], name) if modules[name] in HARMLESS else None
@@ -250,9 +253,7 @@ def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
     try:
         side.ask("load", -1, (), {})
         names = helpers(order["prompt"])
-        wanted = wanted_names(tree, names)
-        side.of_classes = any(is_class_name(name) for name in wanted)
-        names.update(side.names(wanted))
+        names.update(side.names(wanted_names(tree, names)))
         trusted_modules(tree, names)
         body, required = instrumented(tree.body)
         names[MARK] = counts.append

@@ -16,25 +16,36 @@ class Asks(Protocol):
     def ask(self, operation: str, handle: int, args: Any, words: dict[str, Any]) -> Any:
         """What an operation gives that the other side runs."""
 
+    def remote(self, handle: int, kind: str) -> Remote:
+        """The object of a handle, always the same one."""
+        ...
+
     def doubt(self, what: str) -> None:
-        """Raises :class:`NotPlainError` where the tests are about the program's own classes."""
+        """Raises :class:`NotPlainError`."""
 
 
 class Remote:
     """An object that stays in the candidate. It is equal to itself alone.
 
     What gives data is asked of the candidate. What gives a verdict is not: whether two objects are
-    equal, or their difference small, the candidate would answer as it likes.
+    equal, or their difference small, the candidate would answer as it likes. Tests that ask this of
+    an instance which they made themselves need one process.
+
+    ``kind``: "class" where the tests name a class, "made" what calling that gave, else "".
     """
 
-    __slots__ = ("_handle", "_side")
+    __slots__ = ("_handle", "_kind", "_side")
 
-    def __init__(self, side: Asks, handle: int):
+    def __init__(self, side: Asks, handle: int, kind: str):
         object.__setattr__(self, "_side", side)
         object.__setattr__(self, "_handle", handle)
+        object.__setattr__(self, "_kind", kind)
 
     def __call__(self, *args: Any, **words: Any) -> Any:
-        return _ask(self, "call", *args, **words)
+        result = _ask(self, "call", *args, **words)
+        if _is(self, "class") and isinstance(result, Remote):
+            return _side(self).remote(handle_of(result), "made")
+        return result
 
     def __getattr__(self, name: str) -> Any:
         # What Python looks up by itself (copy, pickle) is no test's business.
@@ -92,29 +103,45 @@ class Remote:
         return _ask(self, "issubclass", value) is True
 
     def __eq__(self, other: object) -> Any:
-        if isinstance(other, Remote) and self is not other:
-            _doubt(self, "compare the program's objects")
-        return self is other or NotImplemented
+        if not isinstance(other, Remote):
+            return NotImplemented
+        if handle_of(self) == handle_of(other):
+            return True
+        if _is(self, "made") or _is(other, "made"):
+            _side(self).doubt("compare the program's objects")
+        return NotImplemented
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return handle_of(self)
 
     def __contains__(self, item: Any) -> bool:
-        _doubt(self, "ask what the program's objects contain")
+        if _is(self, "made"):
+            _side(self).doubt("ask what the program's objects contain")
         return any(one is item or one == item for one in self)
 
 
+def handle_of(remote: Remote) -> int:
+    """The number by which the candidate knows the object."""
+    handle: int = object.__getattribute__(remote, "_handle")
+    return handle
+
+
+def _side(remote: Remote) -> Asks:
+    side: Asks = object.__getattribute__(remote, "_side")
+    return side
+
+
+def _is(value: Any, kind: str) -> bool:
+    return isinstance(value, Remote) and object.__getattribute__(value, "_kind") == kind
+
+
 def _ask(remote: Remote, operation: str, *args: Any, **words: Any) -> Any:
-    side: Asks = object.__getattribute__(remote, "_side")
-    return side.ask(operation, object.__getattribute__(remote, "_handle"), args, words)
+    return _side(remote).ask(operation, handle_of(remote), args, words)
 
 
-def _doubt(remote: Remote, what: str) -> None:
-    side: Asks = object.__getattribute__(remote, "_side")
-    side.doubt(what)
-
-
-def _computes(self: Remote, *_: Any) -> Any:
-    _doubt(self, "compute with the program's objects")
+def _computes(self: Remote, *others: Any) -> Any:
+    if any(_is(value, "made") for value in (self, *others)):
+        _side(self).doubt("compute with the program's objects")
     return NotImplemented
 
 
