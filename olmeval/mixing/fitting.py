@@ -30,6 +30,8 @@ FORMAT = 2
 UNPREDICTABLE = "UNPREDICTABLE:"
 """How a warning begins that takes the ground from under a proposal."""
 FILE = "fit.json"
+OF_POSITIVE_LOSSES = ("log-linear", "power-law", "bimix", "autoscale")
+"""Families whose predictions are above 0 whatever the mixture."""
 Z = 1.645
 """The 95 % quantile of the normal distribution."""
 
@@ -259,6 +261,12 @@ def _doubts(scores: tuple[TargetScore, ...], table: SwarmTable, model: Regressor
                 for s in lost
             )
             + "; train proxies for longer, run more of them, or choose other targets"
+        )
+    below = [s.target for s, y in zip(scores, Y.T, strict=True) if y.min() < 0]
+    if below and model.family in OF_POSITIVE_LOSSES:
+        found.append(
+            f"{', '.join(below)}: scores below 0, which a {model.family} law cannot follow; "
+            "say --higher if more is better, add a constant, or take --family gp or linear"
         )
     worst = np.abs(Y - model.out_of_fold()).argmax(axis=0)
     far = [

@@ -54,6 +54,18 @@ def test_a_constant_target_has_no_r2(
     assert (fit.predict(table.X)[:, 1] == value).all()
 
 
+def test_scores_below_zero_are_said_to_laws_of_positive_losses(table: SwarmTable) -> None:
+    """It looked as if the proxies were too short."""
+    negative = replace(table, Y=table.Y - [0, 0, 10]).take(range(30))
+    said = "z: scores below 0, which a log-linear law cannot follow; say --higher"
+    assert any(said in warning for warning in fit_swarm(negative, curve=False).warnings)
+    assert not any(
+        "scores below 0" in w for w in fit_swarm(negative, "linear", curve=False).warnings
+    )
+    turned = replace(negative, higher=frozenset("z"))
+    assert not any("scores below 0" in w for w in fit_swarm(turned, curve=False).warnings)
+
+
 def test_too_few_mixtures(table: SwarmTable) -> None:
     for family in FAMILIES:
         with pytest.raises(UserError, match="3 different mixtures are too few"):
