@@ -4,6 +4,7 @@ What a flag there asks for is done, or a sentence says what to use instead: who 
 that works must not be left with "no such option".
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,12 +107,25 @@ INSTEAD = {
 }
 
 
+def _spread(flag: str, text: str) -> list[str]:
+    """``--model-args '{"dtype": "float32"}'``, which both tools take, as ``KEY=VALUE`` of ours."""
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{flag} '{text}' is not valid JSON: {error}") from None
+    pairs = [f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in given.items()]
+    return [word for pair in pairs for word in (flag, pair)]
+
+
 class ForeignCommand(GreedyCommand):
     """A command that also takes the flags of other tools, or says what to use instead."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        kept = []
+        kept: list[str] = []
         for arg in args:
+            if arg.startswith("{") and kept and kept[-1] in ("-a", "--model_args", "--model-args"):
+                kept += _spread(kept.pop(), arg)
+                continue
             why = GRANTED.get(self._ours(arg) if arg.startswith("--") else arg)
             if why is None:
                 kept.append("--model" if arg == "-M" else arg)

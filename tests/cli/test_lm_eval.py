@@ -101,3 +101,13 @@ def test_what_is_said_to_use_exists() -> None:
         for flag in re.findall(r"(?<![\w-])(--[a-z-]+)", re.sub(r"`[^`]*`", "", sentence)):
             if "hf download" not in sentence:
                 assert flag in ours | {"--debug"}, sentence
+
+
+def test_model_args_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = """--model hf --model_args '{"pretrained": "ckpt", "add_bos_token": true}' -t arc_easy"""
+    told = asked(line, monkeypatch)
+    assert told["models"] == ["ckpt"] and told["bos"] == "always"
+    with pytest.raises(UserError, match="is the checkpoint itself, use options such as --dtype"):
+        asked("""-m ckpt --model-args '{"dtype": "bfloat16"}' -t arc_easy""", monkeypatch)
+    with pytest.raises(UserError, match="is not valid JSON"):
+        asked("""-m hf --model-args '{"dtype": bfloat16}' -t arc_easy""", monkeypatch)
