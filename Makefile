@@ -32,7 +32,7 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP)
-	for b in benchmarks/scoring.py benchmarks/planning.py benchmarks/trainer.py benchmarks/ladders.py benchmarks/decide.py benchmarks/mixing.py benchmarks/sandbox.py benchmarks/viewer.py; do $(BIN)/python $$b || exit 1; done
+	for b in benchmarks/scoring.py benchmarks/planning.py benchmarks/trainer.py benchmarks/ladders.py benchmarks/decide.py benchmarks/mixing.py benchmarks/sandbox.py benchmarks/viewer.py benchmarks/report.py; do $(BIN)/python $$b || exit 1; done
 
 $(STAMP): pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/setup.sh
