@@ -32,6 +32,10 @@ class TransformersBackend(TorchBackend):
         logging.disable_progress_bar()
         device = pick_device(options)
         dtype = "float32" if options.dtype == "auto" and device.type == "cpu" else options.dtype
+        if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise UserError(
+                f"--dtype {dtype} does not exist; use float32, bfloat16, float16 or auto"
+            )
         info = describe(checkpoint, options, {"backend": "transformers", "device": str(device)})
         try:
             module = AutoModelForCausalLM.from_pretrained(

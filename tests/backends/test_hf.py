@@ -187,3 +187,9 @@ def test_tokenization_is_that_of_lm_eval(checkpoint: Path) -> None:
         lo, hi = tokenized.sequences.offsets[k : k + 2]
         assert tokenized.sequences.ids[lo:hi].tolist() == before + after
         assert tokenized.sequences.context_len[k] == len(before)
+
+
+@pytest.mark.parametrize("dtype", ["float16x", "tensor"])
+def test_a_number_format_that_does_not_exist(checkpoint: Path, dtype: str) -> None:
+    with pytest.raises(UserError, match=f"--dtype {dtype} does not exist; use float32"):
+        load(checkpoint, dtype=dtype)
