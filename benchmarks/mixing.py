@@ -153,6 +153,12 @@ def main() -> None:
     behind = np.max(list(one_by_one.values()), axis=0) - ranks(auto)
     print(f"  auto: {ranks(auto).mean():.4f}, chose {sorted(set(auto.choice_))}; {seconds:.0f} s")
     report("behind the best family of a target", float(behind.max()), 0.003, most=True)
+    print("blend: rank of 13 targets / Pile-CC at 1M, at 60M; coverage")
+    for rows, taken in (("64 rows, 4 draws", draws[:4]), ("512 rows", [np.arange(512)])):
+        blends = [make_regressor("blend").fit(X[part], Y[part]) for part in taken]
+        cells = [np.mean([ranks(b, of) for b in blends], axis=0) for of in (test.Y, large.Y)]
+        shown = ", ".join(f"{cell.mean():.4f} / {cell[pile_cc]:.4f}" for cell in cells)
+        print(f"  {rows}: {shown}; {np.mean([coverage(b) for b in blends]):.3f}", flush=True)
 
     print("optimum")
     natural = X.mean(axis=0)
