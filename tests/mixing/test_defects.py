@@ -331,4 +331,4 @@ def test_18_directions_limits_and_provenance(table: SwarmTable, tmp_path: Path) 
 def test_every_family_has_a_name_that_the_command_takes() -> None:
     from olmeval.cli.olmix_fit import FAMILIES as OFFERED
 
-    assert set(OFFERED) == {*FAMILIES, "auto"}
+    assert set(OFFERED) == {*FAMILIES, "blend", "auto"}
