@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "olmeval-sandbox-"
+NEARLY = 1 << 20  # bytes: memory is charged to a group in pieces
 _numbers = itertools.count()
 
 
@@ -32,6 +33,7 @@ class Group:
     memory: Path | None = None
     pids: Path | None = None
     version: int = 0
+    _refused: int | None = None
 
     @property
     def procs(self) -> list[str]:
@@ -44,6 +46,39 @@ class Group:
         if self.memory is None:
             return None
         return self.memory / ("memory.events" if self.version == 2 else "memory.oom_control")
+
+    def mark(self) -> None:
+        """From here on :meth:`full` looks."""
+        if self.version == 2:
+            self._refused = self._refusals()
+        elif self.memory is not None:
+            with suppress(OSError):
+                (self.memory / "memory.max_usage_in_bytes").write_text("0")
+
+    def full(self) -> bool:
+        """Whether it came to its limit of memory since :meth:`mark`; true where nothing tells.
+
+        A process that is killed for memory in a group that did not was killed because the machine
+        had none left.
+        """
+        if self.version == 2:
+            return self._refused is None or self._refusals() != self._refused
+        if self.memory is None:
+            return True
+        try:
+            most, limit = (
+                int((self.memory / f"memory.{name}_in_bytes").read_text())
+                for name in ("max_usage", "limit")
+            )
+        except (OSError, ValueError):
+            return True
+        return most >= limit - NEARLY
+
+    def _refusals(self) -> int | None:
+        """Version 2: how often memory had to be refused at the group's own limit."""
+        lines = _read(self.memory / "memory.events").splitlines() if self.memory else []
+        events = dict(line.split() for line in lines)
+        return int(events["oom"]) if "oom" in events else None
 
     def limit(self, memory: int, processes: int) -> None:
         """Sets both limits; raises :class:`OSError`."""

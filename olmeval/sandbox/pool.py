@@ -20,7 +20,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from olmeval.errors import UserError
@@ -107,6 +107,7 @@ class Worker:
         """Starts a run. Raises :class:`WorkerLost`."""
         request, payloads, limits = frame(run)
         self._set_limits(limits)
+        self.group.mark()
         text = json.dumps(request).encode()
         files: list[int] = []
         try:
@@ -123,6 +124,14 @@ class Worker:
         self.run, self.busy = index, True
         seconds = sum(limit.seconds for limit in limits) * CROWDED
         self.deadline = time.monotonic() + seconds + GRACE
+
+    def outcome(self, run: Job | Command, header: dict[str, Any], contents: list[bytes]) -> Outcome:
+        """What its answer says of the run that it was sent."""
+        found = outcome(run, header, contents, self.tier)
+        if found.status == "memory" and not self.group.full():
+            why = "killed because the machine, not the program, was out of memory"
+            return replace(found, status="infrastructure", detail=why)
+        return found
 
     def _set_limits(self, limits: Sequence[Limits]) -> None:
         wanted = (
@@ -356,7 +365,7 @@ class Pool:
                     worker.busy = False
                     if worker.run is not None:
                         index, worker.run = worker.run, None
-                        finished(index, outcome(runs[index], header, contents, self._wall.name))
+                        finished(index, worker.outcome(runs[index], header, contents))
                         left -= 1
                     failed_starts = 0
                     begin(number)

@@ -6,12 +6,13 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from olmeval.errors import UserError
-from olmeval.sandbox import jail, pool
+from olmeval.sandbox import cgroup, jail, pool
 from olmeval.sandbox.pool import Pool
 from olmeval.sandbox.run import run_jobs
 from olmeval.sandbox.tiers import probe, walls
@@ -215,6 +216,33 @@ def test_a_machine_without_room_for_a_program_is_an_infrastructure_error(monkeyp
     monkeypatch.setattr(pool, "_memory_file", full)
     (outcome,) = run_jobs([job("1")], workers=1)
     assert outcome.status == "infrastructure" and "Cannot allocate memory" in outcome.detail
+
+
+HOARD = (
+    "import os, time\nfor _ in range(4):\n if os.fork() == 0:\n"
+    "  x = b'x' * (80 << 20)\n  time.sleep(30)\nos.wait()"
+)
+
+
+@pytest.mark.skipif(not cgroup.parents(), reason="no control group can be made here")
+@pytest.mark.parametrize("own", [True, False])
+def test_want_of_memory_is_the_programs_or_the_machines(monkeypatch, own: bool) -> None:
+    if not probe().wall.memory_group:
+        pytest.skip("this tier uses no control group")
+    machine = cgroup.create()  # as if it were the whole machine
+    assert machine.memory is not None
+    machine.limit((1 << 30) if own else 150 * MIB, 100)
+    parent = cgroup.Parent(frozenset({"memory"}), machine.memory, machine.version)
+    if machine.version == 2:
+        (machine.memory / "cgroup.subtree_control").write_text("+memory")
+    monkeypatch.setattr(cgroup, "parents", lambda: [parent])
+    limits = Limits(seconds=20.0, memory=(128 if own else 512) * MIB)
+    try:
+        (outcome,) = run_jobs([replace(job(HOARD), limits=limits)], workers=1)
+    finally:
+        machine.close()
+    assert outcome.status == ("memory" if own else "infrastructure"), outcome
+    assert own or "the machine, not the program" in outcome.detail
 
 
 def test_an_environment_that_is_none_is_named() -> None:

@@ -107,6 +107,12 @@ def test_version_1_groups_are_found_where_the_process_is(tmp_path: Path) -> None
     assert group.memory is not None and group.memory.parent == tmp_path / "memory/mine"
     assert group.pids is not None and group.pids.parent == tmp_path / "pids"
     assert group.counter == group.memory / "memory.oom_control"
+    assert group.full()  # nothing tells
+    (group.memory / "memory.limit_in_bytes").write_text("200000000")
+    (group.memory / "memory.max_usage_in_bytes").write_text("199999999\n")
+    assert group.full()
+    group.mark()
+    assert not group.full()
     assert len(group.procs) == 2
 
 
@@ -125,6 +131,13 @@ def test_version_2_groups_are_made_where_memory_is_handed_down(tmp_path: Path) -
     assert (group.memory / "memory.max").read_text() == str(1 << 30)
     assert (group.memory / "pids.max").read_text() == "64"
     assert group.counter == group.memory / "memory.events"
+    assert group.full()  # nothing tells
+    events = "low 0\nhigh 0\nmax 12\noom {}\noom_kill 5\n"
+    group.counter.write_text(events.format(2))
+    group.mark()
+    assert not group.full()
+    group.counter.write_text(events.format(3))
+    assert group.full()
 
 
 def test_no_groups_where_nothing_may_be_written() -> None:
