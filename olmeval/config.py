@@ -1,6 +1,6 @@
 """Strict YAML into pydantic models; a mistake is named by file, line and nearest key."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -53,7 +53,7 @@ def parse_config(
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UserError(_describe(error, node, source, model)) from None
+        raise UserError(_describe(error, node, source, model, overrides or {})) from None
 
 
 def _refuse_twice(root: Any, source: str) -> None:
@@ -89,13 +89,17 @@ def _set_dotted(value: dict[str, Any], path: list[str], override: Any) -> None:
     value[path[-1]] = override
 
 
-def _describe(error: ValidationError, node: Any, source: str, model: type[BaseModel]) -> str:
+def _describe(
+    error: ValidationError, node: Any, source: str, model: type[BaseModel], overrides: Iterable[str]
+) -> str:
     # A misspelt required key is missing, too: the misspelling is what to say.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     location: Location = first["loc"]
     line = _line(node, location)
     where = f"{source}:{line}" if line else source
     key = ".".join(str(part) for part in location)
+    if given := next((o for o in overrides if f"{key}.".startswith(f"{o}.")), None):
+        where = f"override '{given}' of {source}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         hint = nearest(str(location[-1]), _fields_at(model, location[:-1]))

@@ -1,4 +1,4 @@
-"""Strict YAML: keys that stand twice."""
+"""Strict YAML: keys that stand twice, mistakes and where they are."""
 
 import pytest
 
@@ -29,3 +29,22 @@ def test_merges_and_aliases_are_no_repetition() -> None:
     text = "one: &a {x: 1, y: 2}\ntwo: {<<: *a, x: 3}\nthree: *a\n"
     found = parse_config(text, Free, "f.yaml")
     assert found.two == {"x": 3, "y": 2} and found.three == found.one
+
+
+def test_a_mistake_in_an_override_is_not_looked_for_in_the_file() -> None:
+    class Inner(Config):
+        size: int = 1
+
+    class Outer(Config):
+        inner: Inner = Inner()
+        name: str = ""
+
+    text = "inner:\n  size: 2\nname: 3\n"
+    with pytest.raises(UserError, match=r"^f\.yaml:3: name"):
+        parse_config(text, Outer, "f.yaml", {"inner.size": 4})
+    with pytest.raises(UserError, match=r"^override 'inner\.size' of f\.yaml: inner\.size: "):
+        parse_config(text, Outer, "f.yaml", {"inner.size": "much", "name": "a"})
+    with pytest.raises(UserError, match=r"^override 'inner' of f\.yaml: inner\.size: "):
+        parse_config(text, Outer, "f.yaml", {"inner": {"size": "much"}, "name": "a"})
+    with pytest.raises(UserError, match=r"^override 'inner\.sise' of .*did you mean 'size'"):
+        parse_config(text, Outer, "f.yaml", {"inner.sise": 4, "name": "a"})

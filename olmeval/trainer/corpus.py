@@ -70,7 +70,7 @@ def build_demo_corpus(
         return output
     with _progress(progress) as step, locked(output.with_name(f".{output.name}.lock")):
         if not _is_built(output, settings):  # nor by a process that this one waited for
-            with atomic_dir(output) as tmp:
+            with atomic_dir(output.resolve()) as tmp:  # it may be a link to a folder elsewhere
                 _build(tmp, tokens_per_domain, step)
                 write_json(tmp / SETTINGS, settings)
     return output

@@ -212,6 +212,14 @@ def test_other_settings_build_anew(tmp_path: Path) -> None:
     assert (root / "corpus.json").read_text() == first
 
 
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "large-disk").mkdir()
+    (tmp_path / "c").symlink_to(tmp_path / "large-disk")
+    corpus.build_demo_corpus(tmp_path / "c", 10_000, False)
+    assert (tmp_path / "c").is_symlink()
+    assert (tmp_path / "large-disk/corpus.json").is_file()
+
+
 def test_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too small to train a tokenizer"):
         corpus.build_demo_corpus(tmp_path / "c", 10, False)
