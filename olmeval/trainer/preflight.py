@@ -8,6 +8,7 @@ machine and on others are kept apart, since the links are not alike. Products wi
 find the device that computes wrongly, which no training loss would tell for a long time.
 """
 
+import itertools
 import socket
 import statistics
 import time
@@ -18,6 +19,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d
 
 from olmeval.errors import UserError
 from olmeval.trainer.parallel import World, join
@@ -26,6 +28,7 @@ WINDOWS = 10  # parts of a measurement, of which the median counts
 CHECKED = 10  # products with a known result
 TURNS = 15  # partners of a rank at most
 PATIENCE = timedelta(minutes=2)  # for a rank that does not come
+_turns = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -204,11 +207,26 @@ def _finish(device: torch.device) -> None:
 
 
 def _await_all(world: World) -> None:
-    """Waits for all ranks; raises :class:`UserError` with those that do not come."""
+    """Waits for all ranks; raises :class:`UserError` with those that do not come.
+
+    Through the store by which ranks find each other: an exchange among them would end with the
+    first broken connection, and not know whose.
+    """
+    store = distributed_c10d._get_default_store()
+    turn = next(_turns)
+    keys = [f"olmeval/preflight/{turn}/{rank}" for rank in range(world.size)]
+    store.set(keys[world.rank], "here")
     try:
-        dist.monitored_barrier(world.files, PATIENCE, wait_all_ranks=True)
-    except RuntimeError as error:
-        raise UserError(f"preflight: not all ranks came: {str(error).splitlines()[0]}") from None
+        store.wait(keys, PATIENCE)
+    except RuntimeError:
+        absent = [str(rank) for rank, key in enumerate(keys) if not store.check([key])]
+        if absent:
+            who = f"rank {absent[0]}" if len(absent) == 1 else f"ranks {', '.join(absent)}"
+            raise UserError(
+                f"preflight: not all ranks came: nothing of {who} for "
+                f"{PATIENCE.total_seconds():.0f} s; look at the log of that process, or leave its "
+                "node out"
+            ) from None
 
 
 def _all_reduce(world: World) -> tuple[float, int]:
