@@ -86,11 +86,12 @@ def _check_grid(
     for count in (*run_tokens, *max_epochs):
         if not 0 < count < np.inf:
             raise UserError(f"a sweep over {count:g} tokens or passes cannot be; give more than 0")
-    if (run_tokens or max_epochs) and constraints.tokens is None:
+    lengths, passes = len(run_tokens) > 0, len(max_epochs) > 0
+    if (lengths or passes) and constraints.tokens is None:
         raise UserError(
             "to sweep over run lengths or passes, the tokens of every domain must be known"
         )
-    if max_epochs and not run_tokens and constraints.run_tokens is None:
+    if passes and not lengths and constraints.run_tokens is None:
         raise UserError("to sweep over passes, say how long the run is")
 
 

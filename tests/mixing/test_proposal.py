@@ -132,7 +132,8 @@ def test_refits_of_any_family(swarm: SwarmTable) -> None:
 
 def test_sweep(fit: MixtureFit) -> None:
     one = make_constraints(NAMES, tokens=TOKENS, run_tokens=1e10)
-    cells = sweep(fit, one, run_tokens=(1e10, 1e11), max_epochs=(2, 4), kl=(0.0, 0.05), prior=PRIOR)
+    lengths = np.array([1e10, 1e11])  # what np.geomspace gives is a sequence, too
+    cells = sweep(fit, one, run_tokens=lengths, max_epochs=(2, 4), kl=(0.0, 0.05), prior=PRIOR)
     assert len(cells) == 8
     alone = propose(fit, replace(one, max_epochs=2), prior=PRIOR, kl=0.05, refits=0)
     same = next(c for c in cells if (c.run_tokens, c.max_epochs, c.kl) == (1e10, 2, 0.05))
