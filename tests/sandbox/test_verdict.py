@@ -138,6 +138,13 @@ def test_an_error_without_a_text_is_the_programs_own() -> None:
     assert (verdict.strict, verdict.compat) == ("failed", "failed")
 
 
+@contained
+def test_tests_that_are_no_python_are_no_wrong_answer() -> None:
+    [verdict] = judge([Program("def f(): return 1\n", "assert f( == 1\n", limits=QUICK)])
+    assert verdict.strict == "infrastructure"
+    assert "the tests are no Python" in verdict.detail
+
+
 def outcomes(monkeypatch: pytest.MonkeyPatch, *given: Outcome) -> list[Verdict]:
     """What is made of outcomes that the outside is said to have seen."""
     calls: list[int] = []

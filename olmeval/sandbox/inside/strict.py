@@ -74,9 +74,6 @@ def main(payload: bytes, report: int, peer: socket.socket | None) -> None:
         found = {"status": "fallback", "error": str(error)}
     except _BrokenError as error:
         found = {"status": "broken", "error": str(error)}
-    except BaseException as error:
-        # What the program gave cannot even be told of: a UnicodeError at place -5 has no text.
-        found = {"status": "failed", "error": type(error).__name__}
     if found.get("ended"):
         # The run ends with this process: first let the jail see what the other one died of.
         time.sleep(LAST_LOOK)
@@ -246,7 +243,10 @@ def _test(order: dict[str, Any], side: _Tester) -> dict[str, Any]:
     def end() -> dict[str, Any]:
         return {"asserts": len(counts), "ended": side.ended}
 
-    tree = ast.parse(order["tests"])
+    try:
+        tree = ast.parse(order["tests"])
+    except (SyntaxError, ValueError) as error:
+        raise _BrokenError(f"the tests are no Python: {error}") from None
     shared = needs_one_process(tree)
     if shared:
         raise NotPlainError(f"the tests use {shared}")
@@ -282,4 +282,8 @@ def _told(error: BaseException) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     name = type(error).__name__ if not isinstance(error, EndedError) else "Ended"
-    return f"{name}: {str(error)[:500]}" + ("" if line is None else f" (line {line} of the tests)")
+    try:
+        text = str(error)[:500]
+    except Exception:
+        text = ""  # a UnicodeError of the program's, at place -5
+    return f"{name}: {text}" + ("" if line is None else f" (line {line} of the tests)")
